@@ -1,0 +1,128 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptrace"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// The words of Attempt.Reason.
+const (
+	ReasonDNS           = "dns"             // the name has no address, or nobody said so in time
+	ReasonRefused       = "refused address" // the dial guard, see Allowed
+	ReasonDial          = "dial"            // no connection
+	ReasonTLS           = "tls"             // handshake or certificate
+	ReasonTimeout       = "timeout"         // no answer in time
+	ReasonReset         = "reset"           // the connection ended before the answer
+	ReasonProtocol      = "protocol"        // the answer was not HTTP
+	ReasonRedirect      = "redirect"        // 3xx; not followed
+	ReasonStatus        = "status"          // any other status
+	ReasonGone          = "gone"            // 410
+	ReasonCancelled     = "cancelled"       // the caller of Send gave up
+	ReasonConfiguration = "configuration"   // nothing was sent: URL, secrets or message
+)
+
+// handshake watches the TLS handshake, because an EOF in it looks like one after it. The
+// transport's goroutines outlive a cancelled request, hence the atomic.
+type handshake struct{ failed atomic.Bool }
+
+func (h *handshake) trace(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		TLSHandshakeDone: func(_ tls.ConnectionState, err error) { h.failed.Store(err != nil) },
+	})
+}
+
+// classify says in fixed words why no answer came. An error of the transport is never passed
+// on: some of them quote what the receiver sent. caller is the context of Send, within the
+// same with the time-out.
+func classify(caller, within context.Context, timeout time.Duration, watch *handshake, err error) (string, error) {
+	if caller.Err() != nil {
+		return ReasonCancelled, caller.Err()
+	}
+	if errors.Is(err, errRefused) {
+		return ReasonRefused, refusal(err)
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return ReasonDNS, lookup(dns)
+	}
+	op, isOp := errors.AsType[*net.OpError](err)
+	timedOut, isNet := errors.AsType[net.Error](err)
+	switch {
+	case within.Err() != nil:
+		return ReasonTimeout, fmt.Errorf("no answer within %v", timeout)
+	case isOp && op.Op == "dial":
+		return ReasonDial, connection(op)
+	case isNet && timedOut.Timeout():
+		return ReasonTimeout, errors.New("the connection was not ready in time")
+	case watch.failed.Load():
+		return ReasonTLS, certificate(err)
+	case isReset(err):
+		return ReasonReset, errors.New("the connection ended before the answer")
+	}
+	return ReasonProtocol, errors.New("the answer is not HTTP/1.1, or its headers are too long")
+}
+
+func refusal(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
+		return fmt.Errorf("%s: %w", op.Addr, errRefused)
+	}
+	return errRefused
+}
+
+func lookup(err *net.DNSError) error {
+	switch {
+	case err.IsNotFound:
+		return errors.New("no such host")
+	case err.IsTimeout:
+		return errors.New("no answer from the name server")
+	}
+	return errors.New("lookup failed")
+}
+
+func connection(op *net.OpError) error {
+	if errno, ok := errors.AsType[syscall.Errno](op); ok {
+		return fmt.Errorf("%s: %w", op.Addr, errno)
+	}
+	if op.Timeout() {
+		return errors.New("no connection in time")
+	}
+	return errors.New("no connection")
+}
+
+// certificate leaves out the names in a stranger's certificate.
+func certificate(err error) error {
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return errors.New("the certificate is for another host")
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return errors.New("the certificate is signed by an unknown authority")
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return errors.New("the certificate has expired or is not yet valid")
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return errors.New("the certificate is not valid")
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return errors.New("the receiver does not speak TLS")
+	}
+	return errors.New("handshake failed")
+}
+
+func isReset(err error) bool {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	// net/http has no name for this one: the receiver closed a kept connection as we wrote.
+	return err.Error() == "http: server closed idle connection"
+}

@@ -1,0 +1,212 @@
+// Package webhook makes one attempt to tell one receiver of one event: a signed
+// POST as Standard Webhooks 1.0.0 describes it. It also has what a receiver
+// written in Go needs: [Verify] and [Read].
+//
+// It trusts the operator who wrote the endpoint's URL and secrets. It does not
+// trust the receiver, its name server or its answer: every address is judged after
+// DNS ([Allowed]), redirects are not followed, and of the answer only the status,
+// Retry-After and at most 4 KiB of body are looked at; the body is thrown away.
+//
+// It leaves to its caller to store the body and the id before the first attempt, to
+// keep both the same over all attempts, and to come back after [Gap].
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// The headers of Standard Webhooks 1.0.0, "Webhook headers (sending metadata to consumers)".
+const (
+	headerID        = "webhook-id"
+	headerTimestamp = "webhook-timestamp"
+	headerSignature = "webhook-signature"
+)
+
+const (
+	defaultTimeout = 15 * time.Second
+	// maxAnswer bytes of a body are read, for at most drainFor, and only so that the
+	// connection can be used again.
+	maxAnswer = 4 << 10
+	drainFor  = time.Second
+)
+
+// Endpoint is where an event goes and what signs it.
+type Endpoint struct {
+	URL     string   // must have passed CheckURL
+	Secrets []Secret // all of them sign; at least one
+}
+
+// Message is one event for one endpoint. ID and Body must be the same bytes at every
+// attempt: receivers recognise a repetition by them.
+type Message struct {
+	ID   string // webhook-id; no dot, because a dot separates the signed parts
+	Body []byte // JSON
+}
+
+// Outcome is what an attempt means for the event.
+type Outcome int
+
+const (
+	// Delivered: the receiver answered 2xx.
+	Delivered Outcome = iota + 1
+	// Gone: the receiver answered 410 and wants this event no more.
+	Gone
+	// Failed: anything else. Nobody knows whether the receiver has the event; send it again.
+	Failed
+)
+
+func (o Outcome) String() string {
+	switch o {
+	case Delivered:
+		return "delivered"
+	case Gone:
+		return "gone"
+	case Failed:
+		return "failed"
+	}
+	return "none"
+}
+
+// Attempt is the result of one Send.
+type Attempt struct {
+	Outcome    Outcome
+	Status     int           // HTTP status; 0 when no answer came
+	RetryAfter time.Duration // from a 429 or 503, at most 24 h; 0 when not asked for
+	Duration   time.Duration // of the whole attempt
+	Reason     string        // why not Delivered: one of the Reason words; empty when Delivered
+	Err        error         // set when Failed: Reason and fixed words, never what the receiver sent, never the URL
+}
+
+// Sender sends. It is safe for concurrent use once its fields are set.
+type Sender struct {
+	// Client must be one that NewClient made. Only its Transport is used: http.Client
+	// itself would add redirects and cookies, and its errors carry the URL.
+	Client *http.Client
+	// Timeout of a whole attempt, from DNS to the end of the answer; 15 s when 0.
+	Timeout time.Duration
+}
+
+var tracer = otel.Tracer("stepup/webhook")
+
+// Send makes exactly one attempt. Cancelling ctx ends it as Failed, ReasonCancelled; the
+// receiver may have the event all the same.
+func (s *Sender) Send(ctx context.Context, e Endpoint, m Message) Attempt {
+	start := time.Now()
+	ctx, span := tracer.Start(ctx, "webhook send", trace.WithSpanKind(trace.SpanKindClient))
+	defer span.End()
+
+	a := s.attempt(ctx, span, e, m)
+	a.Duration = time.Since(start)
+
+	span.SetAttributes(attribute.String("webhook.outcome", a.Outcome.String()))
+	if a.Status != 0 {
+		span.SetAttributes(attribute.Int("http.response.status_code", a.Status))
+	}
+	if a.Outcome == Failed {
+		span.SetAttributes(attribute.String("error.type", a.Reason))
+		span.SetStatus(codes.Error, a.Reason)
+	}
+	return a
+}
+
+func (s *Sender) attempt(ctx context.Context, span trace.Span, e Endpoint, m Message) Attempt {
+	if s.Client == nil || s.Client.Transport == nil {
+		// net/http's default transport has no dial guard and takes a proxy from the environment.
+		return failed(ReasonConfiguration, errors.New("the sender needs a client made by NewClient"))
+	}
+	timeout := s.Timeout
+	if timeout <= 0 {
+		timeout = defaultTimeout
+	}
+	within, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	watch := new(handshake)
+	req, err := request(watch.trace(within), e, m, time.Now())
+	if err != nil {
+		return failed(ReasonConfiguration, err)
+	}
+	span.SetAttributes(
+		attribute.String("http.request.method", req.Method),
+		attribute.String("server.address", req.URL.Hostname()),
+		attribute.String("webhook.id", m.ID))
+
+	res, err := s.Client.Transport.RoundTrip(req)
+	if err != nil {
+		return failed(classify(ctx, within, timeout, watch, err))
+	}
+	// The status is the answer. What follows is read only to keep the connection, and a
+	// receiver that trickles it loses the connection, not our time.
+	stop := time.AfterFunc(drainFor, cancel)
+	defer stop.Stop()
+	_, _ = io.CopyN(io.Discard, res.Body, maxAnswer)
+	_ = res.Body.Close()
+	return judge(res.StatusCode, res.Header, time.Now())
+}
+
+// request builds the POST of one attempt. The timestamp is the attempt's own, so that
+// receivers can refuse a replay (Standard Webhooks, "Webhook metadata").
+func request(ctx context.Context, e Endpoint, m Message, at time.Time) (*http.Request, error) {
+	if !validID(m.ID) {
+		return nil, errors.New("the message's id is empty, too long or has characters other than printable ASCII without dots and blanks")
+	}
+	signature := Sign(e.Secrets, m.ID, at, m.Body)
+	if signature == "" {
+		return nil, errors.New("the endpoint has no secret to sign with")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.URL, bytes.NewReader(m.Body))
+	if err != nil {
+		return nil, errors.New("the endpoint's URL cannot be read") // err would quote it
+	}
+	// Without GetBody, and without an Idempotency-Key header, net/http never repeats a
+	// POST on its own: one Send is one attempt.
+	req.GetBody = nil
+
+	// Trace headers first, so that no propagator can replace one of ours. Baggage is not
+	// ours to hand to strangers.
+	otel.GetTextMapPropagator().Inject(ctx, propagation.HeaderCarrier(req.Header))
+	req.Header.Del("Baggage")
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "stepup")
+	req.Header.Set(headerID, m.ID)
+	req.Header.Set(headerTimestamp, strconv.FormatInt(at.Unix(), 10))
+	req.Header.Set(headerSignature, signature)
+	return req, nil
+}
+
+// judge turns an answer into an attempt (Standard Webhooks, "Delivery success and failure"):
+// 2xx is the only yes, 410 the only lasting no, 3xx is never followed.
+func judge(status int, h http.Header, now time.Time) Attempt {
+	a := Attempt{Outcome: Failed, Status: status, Reason: ReasonStatus}
+	switch {
+	case status >= 200 && status <= 299:
+		a.Outcome, a.Reason = Delivered, ""
+		return a
+	case status == http.StatusGone:
+		a.Outcome, a.Reason = Gone, ReasonGone
+		return a
+	case status >= 300 && status <= 399:
+		a.Reason = ReasonRedirect
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
+		a.RetryAfter = retryAfter(h.Get("Retry-After"), now)
+	}
+	a.Err = fmt.Errorf("%s: the receiver answered %d", a.Reason, status)
+	return a
+}
+
+func failed(reason string, err error) Attempt {
+	return Attempt{Outcome: Failed, Reason: reason, Err: fmt.Errorf("%s: %w", reason, err)}
+}
