@@ -1,0 +1,27 @@
+# make test installs what the tests need and runs all of them; make demo shows the whole way of a step-up on this machine.
+
+PEERS := ciba/cibatest/peers
+
+.PHONY: test demo build deps redis node
+
+test: deps
+	go test ./...
+
+demo:
+	go run ./cmd/stepup demo
+
+build:
+	CGO_ENABLED=0 go build -trimpath -o bin/stepup ./cmd/stepup
+
+deps: redis $(PEERS)/node_modules/.package-lock.json
+
+redis:
+	@deploy/need.sh redis-server redis-server
+
+node:
+	@deploy/need.sh npm nodejs npm
+
+# Providers and receivers written by others, which the tests speak with.
+$(PEERS)/node_modules/.package-lock.json: $(PEERS)/package-lock.json | node
+	cd $(PEERS) && npm ci --no-audit --no-fund
+	@touch $@

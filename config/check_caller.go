@@ -1,0 +1,82 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+const (
+	contentFull      = "full"
+	contentReference = "reference"
+	contentEncrypted = "encrypted" // of a later version
+
+	anyEvent      = "step_up.*"
+	approvedEvent = "step_up.approved"
+)
+
+var events = []string{
+	anyEvent, approvedEvent, "step_up.denied", "step_up.expired", "step_up.cancelled", "step_up.failed", "step_up.unknown",
+	"step_up.delivery_expired",
+}
+
+func (r *reader) checkCaller(key, name string, caller Caller, c *Config) {
+	r.checkName(key, name)
+	r.need(key+".api_keys_file", !caller.APIKeys.IsZero(), "name a file with the lines that `stepup apikey` prints")
+	r.need(key+".providers", len(caller.Providers) > 0, "name the providers that this caller may ask")
+	for i, p := range caller.Providers {
+		item := fmt.Sprintf("%s.providers[%d]", key, i)
+		if _, ok := c.Providers[p]; !ok && !r.bad["providers"] {
+			known := slices.Collect(maps.Keys(c.Providers))
+			r.wrong(item, "names no provider of this file%s", cmp.Or(didYouMean(p, known), "; add it under providers or remove it"))
+		} else if slices.Index(caller.Providers, p) < i {
+			r.wrong(item, "is listed twice; remove one")
+		}
+	}
+	first := map[string]int{}
+	for i, w := range caller.Webhooks {
+		hook := fmt.Sprintf("%s.webhooks[%d]", key, i)
+		r.checkWebhook(hook, w, c)
+		if j, twice := first[w.Name]; twice && w.Name != "" {
+			r.wrong(hook+".name", "is the name of webhooks[%d] too; give each its own", j)
+		} else {
+			first[w.Name] = i
+		}
+	}
+	if c.PurgeOnDelivery && !slices.ContainsFunc(caller.Webhooks, carriesIdentity) {
+		r.wrong(key+".webhooks", "has no webhook with `content: full` for step_up.approved, so with purge_on_delivery nobody would be told who approved; add one or set purge_on_delivery: false")
+	}
+}
+
+func carriesIdentity(w Webhook) bool {
+	return w.Content == contentFull && (slices.Contains(w.Events, anyEvent) || slices.Contains(w.Events, approvedEvent))
+}
+
+func (r *reader) checkWebhook(key string, w Webhook, c *Config) {
+	if r.need(key+".name", w.Name != "", "name the webhook") {
+		r.checkName(key+".name", w.Name)
+	}
+	if r.need(key+".url", w.URL != "", "write the receiver's https:// address") {
+		if text := webhookProblem(w.URL, c); text != "" {
+			r.wrong(key+".url", "%s", text)
+		}
+	}
+	r.need(key+".secrets_file", !w.Secrets.IsZero(), "name a file with a `whsec_…` line")
+	if len(w.Events) == 0 {
+		r.wrong(key+".events", "must name at least one type, or be left out for %s", anyEvent)
+	}
+	for i, e := range w.Events {
+		item := fmt.Sprintf("%s.events[%d]", key, i)
+		if !slices.Contains(events, e) {
+			r.wrong(item, "is not an event type%s", cmp.Or(didYouMean(e, slices.Clone(events)), "; write step_up.* or types such as step_up.approved"))
+		} else if slices.Index(w.Events, e) < i {
+			r.wrong(item, "is listed twice; remove one")
+		}
+	}
+	if w.Content == contentEncrypted {
+		r.wrong(key+".content", "encrypted is not available in this version; write full or reference")
+		return
+	}
+	r.oneOf(key+".content", w.Content, contentFull, contentReference)
+}

@@ -1,0 +1,168 @@
+// Package config reads the one YAML file that stepup runs from into plain structs.
+//
+// It is strict: a member it does not know, a value of another type, a file that is missing or a secret that others
+// may read stops the start, and every mistake is told at once with its line and its remedy. It judges form and
+// presence only. What is inside the secret files (keys, signing secrets) is judged by the packages that use it, and
+// nothing here speaks to Redis, to a provider or to a receiver.
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is the whole file with defaults applied and the files it names read.
+type Config struct {
+	// Development, when true, allows http:// and private addresses for providers and webhooks and the embedded Redis.
+	// Never true where real people are asked.
+	Development bool `yaml:"development"`
+
+	Listen    Listen              `yaml:"listen"`
+	Redis     Redis               `yaml:"redis"`
+	Seal      Seal                `yaml:"seal"`
+	Worker    Worker              `yaml:"worker"`
+	Providers map[string]Provider `yaml:"providers"` // by name; at least one
+	Callers   map[string]Caller   `yaml:"callers"`   // by name; at least one
+	Webhooks  Webhooks            `yaml:"webhooks"`
+	Limits    Limits              `yaml:"limits"`
+
+	// ResultTTL is how long a result can be fetched after it is final: 1 s to 24 h, default 15 m.
+	ResultTTL time.Duration `yaml:"result_ttl"`
+	// PurgeOnDelivery drops the identity once every webhook with full content has it. Every caller must have one.
+	PurgeOnDelivery bool `yaml:"purge_on_delivery"`
+}
+
+// Listen is where the service answers.
+type Listen struct {
+	API    string `yaml:"api"`    // bank backends; default 127.0.0.1:8080
+	Public string `yaml:"public"` // the provider fetches our public keys here; if empty, on the API listener
+	Admin  string `yaml:"admin"`  // operators; default 127.0.0.1:8081. Off loopback AdminToken must be set
+
+	TLS      ServerTLS `yaml:"tls"`       // API listener; if empty, plain HTTP behind something that ends TLS
+	AdminTLS ServerTLS `yaml:"admin_tls"` // admin listener
+
+	// AdminToken guards the admin listener. If zero, whoever reaches the listener is an operator.
+	AdminToken Secret `yaml:"admin_token_file"`
+}
+
+// ServerTLS is a listener's certificate, both parts PEM and matching, or neither.
+type ServerTLS struct {
+	Cert []byte `yaml:"cert_file"`
+	Key  Secret `yaml:"key_file"`
+}
+
+// Redis is where everything is kept.
+type Redis struct {
+	// URL has one of the forms redis://host:port/db, rediss://host:port/db, unix:///path, redis-sentinel://h1,h2/master,
+	// redis-cluster://h1,h2, or is the word embedded (development only). It never holds a user or a password.
+	URL              string    `yaml:"url"`
+	Username         string    `yaml:"username"`
+	Password         Secret    `yaml:"password_file"`
+	SentinelPassword Secret    `yaml:"sentinel_password_file"`
+	TLS              ClientTLS `yaml:"tls"` // rediss, and Sentinel or Cluster where any of it is set
+
+	// Shards is the number of key slots and poll queues, 1 to 64, default 8. It must never change while there is data.
+	Shards int `yaml:"shards"`
+}
+
+// ClientTLS is how we trust a server (CA; if empty, the system's roots) and what we show it (Cert and Key, PEM).
+type ClientTLS struct {
+	CA   []byte `yaml:"ca_file"`
+	Cert []byte `yaml:"cert_file"`
+	Key  Secret `yaml:"key_file"`
+}
+
+// Seal names the keys under which personal data is kept in Redis.
+type Seal struct {
+	Keys Secret `yaml:"keys_file"` // must be set
+}
+
+// Worker bounds the work in flight.
+type Worker struct {
+	MaxInFlight      int `yaml:"max_in_flight"`       // step-ups polled by this process, default 10,000
+	MaxInFlightTotal int `yaml:"max_in_flight_total"` // step-ups open over all processes, default 100,000; beyond it creates get 503
+}
+
+// Provider is one CIBA provider as we are registered with it.
+type Provider struct {
+	Issuer   string `yaml:"issuer"`    // must be set; https unless development
+	Profile  string `yaml:"profile"`   // must be set: singpass or standard
+	ClientID string `yaml:"client_id"` // must be set
+	Keys     Secret `yaml:"keys_file"` // must be set; private JWKS: who holds it can speak as us
+
+	// IDTokenEncrypted says that only encrypted ID tokens are accepted (`id_token: encrypted`, the default).
+	IDTokenEncrypted bool `yaml:"id_token" words:"signed,encrypted"`
+	// Audience of client assertions; the issuer if the file names none.
+	Audience string `yaml:"audience"`
+	// Bind, profile standard: "subject" when an ID token's sub must equal the login_hint, else empty.
+	Bind string `yaml:"bind"`
+	// Evidence keeps the inner signed ID token with the identity.
+	Evidence bool `yaml:"evidence"`
+	// NRICChecksum, profile singpass, refuses an NRIC or FIN whose check letter is wrong; default true.
+	NRICChecksum bool `yaml:"nric_checksum"`
+	// Algs are the only algorithms accepted in a token; defaults by profile.
+	Algs Algs `yaml:"algs"`
+	Poll Poll `yaml:"poll"`
+	// CAPEM are the roots trusted for this provider instead of the system's; empty: the system's.
+	CAPEM []byte `yaml:"ca_file"`
+	// Paused refuses creates for this provider; nothing is sent.
+	Paused bool `yaml:"paused"`
+}
+
+// Algs are JOSE algorithm names.
+type Algs struct {
+	Signing       []string `yaml:"signing"`
+	KeyManagement []string `yaml:"key_management"`
+	Content       []string `yaml:"content"`
+}
+
+// Poll is the rhythm of token requests.
+type Poll struct {
+	Interval time.Duration `yaml:"interval"` // when the provider names none: 1 s to 60 s, default 5 s (CIBA 7.3)
+	Timeout  time.Duration `yaml:"timeout"`  // for one answer: 1 s to 40 s, default 40 s; singpass at least 30 s outside development (CIBA 10.1)
+	Hold     time.Duration `yaml:"hold"`     // how long the provider may hold a request whose sender is gone: 0 s to 60 s
+}
+
+// Caller is one bank backend.
+type Caller struct {
+	APIKeys   Secret    `yaml:"api_keys_file"` // must be set; hashes of the keys that are this caller
+	Providers []string  `yaml:"providers"`     // must name at least one; the caller may ask no other
+	MayList   bool      `yaml:"may_list"`      // default false
+	Paused    bool      `yaml:"paused"`
+	Webhooks  []Webhook `yaml:"webhooks"` // may be empty: the caller then asks for its results
+}
+
+// Webhook is one receiver of a caller's events.
+type Webhook struct {
+	Name    string   `yaml:"name"`         // must be set, unique within the caller
+	URL     string   `yaml:"url"`          // must be set; https unless development
+	Secrets Secret   `yaml:"secrets_file"` // must be set; all of them sign
+	Events  []string `yaml:"events"`       // default step_up.*
+	Content string   `yaml:"content"`      // full (default) or reference: without personal data
+}
+
+// Webhooks holds for all webhooks.
+type Webhooks struct {
+	// AllowNetworks may be reached besides the public internet. In development, if the file names none: loopback and the
+	// private networks.
+	AllowNetworks []netip.Prefix `yaml:"allow_networks"`
+	Timeout       time.Duration  `yaml:"timeout"` // for one attempt: 1 s to 60 s, default 15 s
+}
+
+// Limits are refused before anything is sent.
+type Limits struct {
+	PerPerson PersonLimits `yaml:"per_person"`
+	PerCaller CallerLimits `yaml:"per_caller"`
+}
+
+// PersonLimits hold for one login hint at one provider over all callers: they stop push bombing.
+type PersonLimits struct {
+	InFlight int `yaml:"in_flight"` // default 1
+	PerHour  int `yaml:"per_hour"`  // default 10
+}
+
+// CallerLimits hold for one caller.
+type CallerLimits struct {
+	Rate  int `yaml:"rate"`  // creates a second, default 50
+	Burst int `yaml:"burst"` // default 100
+}
