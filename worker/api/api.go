@@ -1,0 +1,171 @@
+// Package api is the HTTP edge for the bank's backends: routes, authentication, strict decoding, problems.
+//
+// It trusts the caller's key and nothing else a caller sends. It keeps no state but the callers' key hashes, and leaves
+// every decision about a step-up (limits, idempotency, hints, whose it is) to the worker. What it tells strangers about an
+// error is a row of one table; everything else is "internal" to them and whole in the log. Its logs and spans carry route
+// patterns, codes and ids, never a path, a query, a header or a body.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"stepup/worker"
+)
+
+// Service is what the routes need of *worker.Worker. Every method MUST answer an id of another caller exactly as it
+// answers an unknown one (not_found), and MUST return refusals as *worker.Error with a code of the problem table; any
+// other error is answered as 500 and logged whole, so its text MUST NOT hold personal data. Ask MUST survive the end of
+// its context once the provider may have been called: the caller's connection may go at any time.
+type Service interface {
+	Ask(ctx context.Context, r worker.Request) (worker.StepUp, error)
+	Show(ctx context.Context, caller, id string) (worker.StepUp, error)
+	Wait(ctx context.Context, caller, id string, d time.Duration) (worker.StepUp, error)
+	List(ctx context.Context, caller string, f worker.Filter) (worker.Page, error)
+	Cancel(ctx context.Context, caller, id string) (worker.StepUp, error)
+	Redeliver(ctx context.Context, caller, id string) (worker.StepUp, error)
+}
+
+var _ Service = (*worker.Worker)(nil)
+
+// Options wires a Server. All fields must be set, except Log.
+type Options struct {
+	Service       Service
+	Keys          func(provider string) (jwks []byte, ok bool) // the public keys we publish for a provider; must not do I/O
+	ProviderNames func() []string                              // configured now
+	Callers       func() *Callers                              // read once per request, so that a reload is a swap
+	Log           *slog.Logger                                 // if nil: slog.Default()
+}
+
+// Server has the routes of the api and the public listener.
+type Server struct {
+	Options
+}
+
+// New makes a Server.
+func New(o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return &Server{Options: o}
+}
+
+// API is the handler of the api listener when the public routes have a listener of their own.
+func (s *Server) API() http.Handler { return s.Handler(false) }
+
+// Public is the handler of the public listener: our keys, for the provider. No authentication, no Redis.
+func (s *Server) Public() http.Handler {
+	mux := http.NewServeMux()
+	s.publicRoutes(mux)
+	return s.observe(mux)
+}
+
+// Handler is the handler of the api listener; includePublic adds the public routes, for when they have no listener.
+func (s *Server) Handler(includePublic bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/v1/step-ups", methods{
+		http.MethodPost: handle(s, route[createBody]{call: s.create}),
+		http.MethodGet:  handle(s, route[none]{call: s.list, query: []string{"status", "reference", "limit", "cursor"}}),
+	})
+	mux.Handle("/v1/step-ups/{id}", methods{
+		http.MethodGet: handle(s, route[none]{call: s.show, query: []string{"wait"}}),
+	})
+	mux.Handle("/v1/step-ups/{id}/cancel", methods{http.MethodPost: handle(s, route[none]{call: s.cancel})})
+	mux.Handle("/v1/step-ups/{id}/redeliver", methods{http.MethodPost: handle(s, route[none]{call: s.redeliver})})
+	if includePublic {
+		s.publicRoutes(mux)
+	}
+	return s.observe(mux)
+}
+
+// create asks the person. The answer includes /bc-auth, so that refusals are told at once.
+func (s *Server) create(ctx context.Context, c *call[createBody]) (reply, error) {
+	r, err := s.request(c)
+	if err != nil {
+		return reply{}, err
+	}
+	v, err := s.Service.Ask(ctx, r)
+	return reply{Status: http.StatusCreated, Location: "/v1/step-ups/" + v.ID, Body: v}, err
+}
+
+// show answers with the step-up, or holds the request until it is final, the wait is over or the worker drains.
+func (s *Server) show(ctx context.Context, c *call[none]) (reply, error) {
+	wait, err := parseWait(c.query)
+	if err != nil {
+		return reply{}, err
+	}
+	if wait == 0 {
+		v, err := s.Service.Show(ctx, c.name, c.id)
+		return reply{Body: v}, err
+	}
+	c.extend(wait)
+	v, err := s.Service.Wait(ctx, c.name, c.id, wait)
+	return reply{Body: v}, err
+}
+
+func (s *Server) list(ctx context.Context, c *call[none]) (reply, error) {
+	if !c.caller.MayList {
+		return reply{}, refuse("not_found", "") // as if the route did not exist
+	}
+	f, err := parseFilter(c.query)
+	if err != nil {
+		return reply{}, err
+	}
+	page, err := s.Service.List(ctx, c.name, f)
+	if page.StepUps == nil {
+		page.StepUps = []worker.StepUp{} // an empty page is [], not null
+	}
+	return reply{Body: page}, err
+}
+
+// cancel stops our polling; the prompt on the phone stays, CIBA has no cancel message.
+func (s *Server) cancel(ctx context.Context, c *call[none]) (reply, error) {
+	v, err := s.Service.Cancel(ctx, c.name, c.id)
+	return reply{Body: v}, err
+}
+
+func (s *Server) redeliver(ctx context.Context, c *call[none]) (reply, error) {
+	v, err := s.Service.Redeliver(ctx, c.name, c.id)
+	return reply{Body: v}, err
+}
+
+func (s *Server) publicRoutes(mux *http.ServeMux) {
+	mux.Handle("/providers/{provider}/jwks.json", readOnly(func(x *exchange, r *http.Request) {
+		s.jwks(x, r.PathValue("provider"))
+	}))
+	mux.Handle("/.well-known/jwks.json", readOnly(func(x *exchange, _ *http.Request) {
+		names := s.ProviderNames()
+		if len(names) != 1 { // which provider's keys is not for us to guess
+			x.fail(refuse("not_found", ""))
+			return
+		}
+		s.jwks(x, names[0])
+	}))
+}
+
+// jwks publishes our keys. The provider fetches them with 3 s a try and caches them for an hour (PROTOCOL §1).
+func (s *Server) jwks(x *exchange, provider string) {
+	var keys []byte
+	ok := slices.Contains(s.ProviderNames(), provider)
+	if ok {
+		keys, ok = s.Keys(provider)
+	}
+	if !ok {
+		x.fail(refuse("not_found", ""))
+		return
+	}
+	x.Header().Set("Cache-Control", "public, max-age=3600")
+	x.Header().Set("Content-Type", "application/json")
+	x.Header().Set("Content-Length", strconv.Itoa(len(keys)))
+	x.WriteHeader(http.StatusOK)
+	x.Write(keys) // net/http sends no body to HEAD
+}
+
+// refuse makes an error of the problem table.
+func refuse(code, detail string, fields ...worker.FieldError) *worker.Error {
+	return &worker.Error{Code: code, Detail: detail, Fields: fields}
+}

@@ -1,0 +1,183 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxBody is the longest request body, in bytes.
+const maxBody = 16 << 10
+
+// answerTime is how long a call may take and its answer be written, a wait not counted. It must outlast /bc-auth (15 s)
+// and the Redis commands around it.
+const answerTime = 60 * time.Second
+
+// none is the body of a route that wants none: nothing, or an empty JSON object.
+type none struct{}
+
+// route says what one method of one path takes and does.
+type route[In any] struct {
+	query []string // the query parameters it knows; others are refused
+	call  func(context.Context, *call[In]) (reply, error)
+}
+
+// call is one request, authenticated and decoded.
+type call[In any] struct {
+	name   string // of the caller
+	caller Caller
+	id     string // of the step-up, where the path has one
+	query  url.Values
+	header http.Header
+	body   In
+	extend func(wait time.Duration) // moves the write deadline past a wait
+}
+
+// reply is what a route answers. Status 0 means 200.
+type reply struct {
+	Status   int
+	Location string // of a new step-up
+	Body     any
+}
+
+// handle makes a route a handler: who, what, do it, tell. The method was judged by the mux entry.
+func handle[In any](s *Server, rt route[In]) handler {
+	return func(x *exchange, r *http.Request) {
+		c, err := receive(s, x, r, rt)
+		if err != nil {
+			x.fail(err)
+			return
+		}
+		answer, err := rt.call(r.Context(), c)
+		switch {
+		case err != nil && r.Context().Err() != nil:
+			x.gone(err)
+		case err != nil:
+			x.fail(err)
+		default:
+			x.reply(answer)
+		}
+	}
+}
+
+// receive authenticates before it reads a byte of the body or judges anything else.
+func receive[In any](s *Server, x *exchange, r *http.Request, rt route[In]) (*call[In], error) {
+	c := &call[In]{header: r.Header, id: r.PathValue("id")}
+	var ok bool
+	if c.name, c.caller, ok = s.Callers().authenticate(r.Header); !ok {
+		return nil, refuse("unauthorized", "")
+	}
+	x.caller = c.name
+	if strings.Contains(r.Pattern, "{id}") {
+		if !isID(c.id) { // could not be anybody's: the answer is that of an unknown id
+			return nil, refuse("not_found", "")
+		}
+		x.stepUp = c.id
+	}
+	var err error
+	if c.query, err = parseQuery(r.URL.RawQuery, rt.query); err != nil {
+		return nil, err
+	}
+	if r.Method == http.MethodPost {
+		if err := readBody(x, r, &c.body); err != nil {
+			return nil, err
+		}
+	}
+	c.extend = func(wait time.Duration) { extend(x, wait) }
+	c.extend(0)
+	return c, nil
+}
+
+// extend gives the answer its time from now. The read deadline needs no moving: net/http lifts it with the body's end. An error
+// means a ResponseWriter without deadlines, in tests.
+func extend(w http.ResponseWriter, wait time.Duration) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wait + answerTime))
+}
+
+// readBody judges length and content type before it reads, and reads no more than maxBody.
+func readBody(x *exchange, r *http.Request, into any) error {
+	if r.ContentLength > maxBody {
+		return refuse("too_large", "")
+	}
+	if _, empty := into.(*none); empty && r.ContentLength == 0 {
+		return nil
+	}
+	if !isJSON(r.Header) {
+		return refuse("unsupported_media_type", "")
+	}
+	raw, err := io.ReadAll(http.MaxBytesReader(x.ResponseWriter, r.Body, maxBody))
+	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
+		return refuse("too_large", "")
+	}
+	if err != nil { // cut short, or slower than ReadTimeout
+		return refuse("invalid_request", "The body could not be read.")
+	}
+	return decode(raw, into)
+}
+
+func isJSON(h http.Header) bool {
+	if len(h.Values("Content-Type")) != 1 || len(h.Values("Content-Encoding")) != 0 {
+		return false
+	}
+	kind, params, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err != nil || kind != "application/json" {
+		return false
+	}
+	charset, named := params["charset"]
+	return !named || strings.EqualFold(charset, "utf-8")
+}
+
+// isID tells whether s has the shape of a step-up's id, so that nothing else reaches a Redis key.
+func isID(s string) bool {
+	rest, ok := strings.CutPrefix(s, "su_")
+	return ok && len(rest) >= 1 && len(rest) <= 64 && !strings.ContainsFunc(rest, func(c rune) bool {
+		return !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '_')
+	})
+}
+
+// reply encodes an answer, the only place where one is.
+func (x *exchange) reply(a reply) {
+	raw, err := json.Marshal(a.Body)
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	if a.Location != "" {
+		x.Header().Set("Location", a.Location)
+		x.stepUp = path.Base(a.Location)
+	}
+	x.write(cmp.Or(a.Status, http.StatusOK), "application/json", raw)
+}
+
+func (x *exchange) write(status int, contentType string, raw []byte) {
+	x.Header().Set("Content-Type", contentType)
+	x.Header().Set("Content-Length", strconv.Itoa(len(raw)))
+	x.WriteHeader(status)
+	x.Write(raw) // an error here is a client that went away; the step-up is stored
+}
+
+// methods is one path: a handler for each method, 405 for the others.
+type methods map[string]handler
+
+func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h, ok := m[r.Method]; ok {
+		h(w.(*exchange), r)
+		return
+	}
+	w.Header().Set("Allow", strings.Join(slices.Sorted(maps.Keys(m)), ", "))
+	w.(*exchange).fail(refuse("method_not_allowed", ""))
+}
+
+// readOnly is a path for GET and HEAD.
+func readOnly(h handler) methods { return methods{http.MethodGet: h, http.MethodHead: h} }

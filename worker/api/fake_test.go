@@ -1,0 +1,202 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"stepup/worker"
+	"stepup/worker/api"
+)
+
+// service is a worker of two callers: each knows its own step-ups only.
+type service struct {
+	mu      sync.Mutex
+	owned   map[string]string // step-up id -> caller
+	asked   []worker.Request
+	filters []worker.Filter
+	err     error // what every call answers, if set
+	wait    func(context.Context, time.Duration) error
+	seen    func(context.Context)
+}
+
+func newService() *service {
+	return &service{owned: map[string]string{"su_ledger1": "ledger", "su_cards1": "cards"}}
+}
+
+func (s *service) find(caller, id string) (worker.StepUp, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return worker.StepUp{}, s.err
+	}
+	if s.owned[id] != caller {
+		return worker.StepUp{}, &worker.Error{Code: "not_found", Detail: "no " + id}
+	}
+	return worker.StepUp{ID: id, Status: "pending"}, nil
+}
+
+func (s *service) Ask(ctx context.Context, r worker.Request) (worker.StepUp, error) {
+	s.mu.Lock()
+	s.asked = append(s.asked, r)
+	if s.seen != nil {
+		s.seen(ctx)
+	}
+	if s.err == nil {
+		s.owned["su_new"] = r.Caller
+	}
+	s.mu.Unlock()
+	return s.find(r.Caller, "su_new")
+}
+
+func (s *service) Show(_ context.Context, caller, id string) (worker.StepUp, error) {
+	return s.find(caller, id)
+}
+
+func (s *service) Wait(ctx context.Context, caller, id string, d time.Duration) (worker.StepUp, error) {
+	v, err := s.find(caller, id)
+	if err == nil && s.wait != nil {
+		err = s.wait(ctx, d)
+	}
+	return v, err
+}
+
+func (s *service) List(_ context.Context, caller string, f worker.Filter) (worker.Page, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.filters = append(s.filters, f)
+	page := worker.Page{}
+	for id, owner := range s.owned {
+		if owner == caller {
+			page.StepUps = append(page.StepUps, worker.StepUp{ID: id})
+		}
+	}
+	return page, s.err
+}
+
+func (s *service) Cancel(_ context.Context, caller, id string) (worker.StepUp, error) {
+	return s.find(caller, id)
+}
+
+func (s *service) Redeliver(_ context.Context, caller, id string) (worker.StepUp, error) {
+	return s.find(caller, id)
+}
+
+// bank is a Server, the keys of its callers and its log.
+type bank struct {
+	*service
+	*api.Server
+	h       http.Handler
+	ledger  string // key of a caller that may list and use both providers
+	cards   string // key of a caller that may neither list nor use `other`
+	callers *api.Callers
+	log     *bytes.Buffer
+}
+
+func newBank(t testing.TB) *bank {
+	t.Helper()
+	b := &bank{service: newService(), log: &bytes.Buffer{}}
+	var ledgerLine, cardsLine string
+	b.ledger, ledgerLine = api.NewAPIKey()
+	b.cards, cardsLine = api.NewAPIKey()
+	b.callers = callers(t, map[string]api.Caller{
+		"ledger": {Keys: keys(t, ledgerLine), MayList: true, Providers: []string{"singpass", "other"}},
+		"cards":  {Keys: keys(t, cardsLine), Providers: []string{"singpass"}},
+	})
+	b.Server = api.New(api.Options{
+		Service:       b.service,
+		Keys:          func(p string) ([]byte, bool) { return []byte(`{"keys":[{"kid":"` + p + `"}]}`), true },
+		ProviderNames: func() []string { return []string{"other", "singpass"} },
+		Callers:       func() *api.Callers { return b.callers },
+		Log:           slog.New(slog.NewJSONHandler(b.log, nil)),
+	})
+	b.h = b.Server.Handler(true)
+	return b
+}
+
+func keys(t testing.TB, file string) []api.KeyHash {
+	t.Helper()
+	k, err := api.ParseAPIKeys([]byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func callers(t testing.TB, c map[string]api.Caller) *api.Callers {
+	t.Helper()
+	set, err := api.NewCallers(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// request is one by the ledger caller, ready to be spoilt.
+func (b *bank) request(method, target, body string) *http.Request {
+	var rd io.Reader
+	if body != "" {
+		rd = strings.NewReader(body)
+	}
+	r := httptest.NewRequest(method, target, rd)
+	r.Header.Set("Authorization", "Bearer "+b.ledger)
+	if method == "POST" {
+		r.Header.Set("Idempotency-Key", "k1")
+		r.Header.Set("Content-Type", "application/json")
+	}
+	return r
+}
+
+func (b *bank) do(r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	b.h.ServeHTTP(w, r)
+	return w
+}
+
+const goodBody = `{"provider":"singpass","login_hint":"S1234567D"}`
+
+// pipes is a listener without sockets, so that a whole server fits into a synctest bubble.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+func (p *pipes) dial() net.Conn {
+	here, there := net.Pipe()
+	p.conns <- there
+	return here
+}
+
+// serve runs h as cmd does, with the real time-outs, until the test ends.
+func serve(t *testing.T, h http.Handler) (*pipes, *http.Client) {
+	l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+	srv := api.NewHTTPServer(h, slog.New(slog.DiscardHandler))
+	go srv.Serve(l)
+	tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return l.dial(), nil }}
+	t.Cleanup(func() {
+		tr.CloseIdleConnections()
+		srv.Close()
+	})
+	return l, &http.Client{Transport: tr}
+}

@@ -1,0 +1,210 @@
+package api_test
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"stepup/worker"
+)
+
+func TestCreate(t *testing.T) {
+	b := newBank(t)
+	w := b.do(b.request("POST", "/v1/step-ups", `{"provider":"singpass","login_hint":"S1234567D","acr_values":"a b","binding_message":"Pay 10",
+		"user_code":"77","requested_expiry":120,"reference":"txn-881","metadata":{"till":"4"}}`))
+	if w.Code != 201 || w.Header().Get("Location") != "/v1/step-ups/su_new" || w.Header().Get("Content-Type") != "application/json" {
+		t.Fatalf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	var v worker.StepUp
+	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil || v.ID != "su_new" {
+		t.Fatalf("%s: %v", w.Body, err)
+	}
+	want := worker.Request{Caller: "ledger", IdempotencyKey: "k1", Provider: "singpass", Reference: "txn-881", Metadata: map[string]string{"till": "4"},
+		Question: worker.Question{Scope: "openid", LoginHint: "S1234567D", ACRValues: "a b", BindingMessage: "Pay 10", UserCode: "77", RequestedExpiry: 120}}
+	if len(b.asked) != 1 || !reflect.DeepEqual(b.asked[0], want) {
+		t.Errorf("asked %+v, want %+v", b.asked, want)
+	}
+}
+
+// Another caller's id must look like an id that nobody has, on every route (A2).
+func TestForeignIDLooksUnknown(t *testing.T) {
+	b := newBank(t)
+	routes := []struct{ method, path string }{
+		{"GET", "/v1/step-ups/{id}"},
+		{"GET", "/v1/step-ups/{id}?wait=1s"},
+		{"POST", "/v1/step-ups/{id}/cancel"},
+		{"POST", "/v1/step-ups/{id}/redeliver"},
+	}
+	ids := []string{"su_nobody", "su_cards1", "su_", "su_" + strings.Repeat("x", 65), "cards1", "..%2fsu_cards1", "su_a%00", "su_%EF%BC%91", "su_x:y"}
+	get := func(method, path, id string) *httptest.ResponseRecorder {
+		w := b.do(b.request(method, strings.Replace(path, "{id}", id, 1), ""))
+		w.Header().Del("X-Request-Id")
+		return w
+	}
+	for _, rt := range routes {
+		if w := get(rt.method, rt.path, "su_ledger1"); w.Code != 200 {
+			t.Errorf("%s %s: own id: %d %s", rt.method, rt.path, w.Code, w.Body)
+		}
+		unknown := get(rt.method, rt.path, ids[0])
+		if unknown.Code != 404 || strings.Contains(unknown.Body.String(), "su_") {
+			t.Errorf("%s %s: unknown id: %d %s", rt.method, rt.path, unknown.Code, unknown.Body)
+		}
+		for _, id := range ids[1:] {
+			w := get(rt.method, rt.path, id)
+			if w.Code != 404 || w.Body.String() != unknown.Body.String() || !maps.EqualFunc(w.Header(), unknown.Header(), slices.Equal) {
+				t.Errorf("%s %s: id %s: %d %v %s", rt.method, rt.path, id, w.Code, w.Header(), w.Body)
+			}
+		}
+	}
+}
+
+func TestList(t *testing.T) {
+	b := newBank(t)
+	w := b.do(b.request("GET", "/v1/step-ups?status=pending&reference=txn%2B1&limit=7&cursor=abc", ""))
+	if w.Code != 200 || !strings.Contains(w.Body.String(), "su_ledger1") || strings.Contains(w.Body.String(), "su_cards1") {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	if want := (worker.Filter{Status: "pending", Reference: "txn+1", Limit: 7, Cursor: "abc"}); b.filters[0] != want {
+		t.Errorf("filter %+v, want %+v", b.filters[0], want)
+	}
+	b.owned = nil
+	if w := b.do(b.request("GET", "/v1/step-ups", "")); w.Body.String() != `{"step_ups":[]}` || b.filters[1].Limit != 20 {
+		t.Errorf("empty page: %s, limit %d", w.Body, b.filters[1].Limit)
+	}
+	r := b.request("GET", "/v1/step-ups", "")
+	r.Header.Set("Authorization", "Bearer "+b.cards)
+	if w := b.do(r); w.Code != 404 {
+		t.Errorf("caller without may_list: %d, want 404", w.Code)
+	}
+}
+
+func TestQueriesAreStrict(t *testing.T) {
+	b := newBank(t)
+	tests := []struct{ target, field string }{
+		{"/v1/step-ups?status=done", "status"},
+		{"/v1/step-ups?status=", "status"},
+		{"/v1/step-ups?satus=pending", "satus"},
+		{"/v1/step-ups?limit=0", "limit"},
+		{"/v1/step-ups?limit=101", "limit"},
+		{"/v1/step-ups?limit=ten", "limit"},
+		{"/v1/step-ups?limit=", "limit"},
+		{"/v1/step-ups?limit=1&limit=2", "limit"},
+		{"/v1/step-ups?reference=" + strings.Repeat("r", 129), "reference"},
+		{"/v1/step-ups?reference=%ff", "reference"},
+		{"/v1/step-ups?cursor=" + strings.Repeat("c", 513), "cursor"},
+		{"/v1/step-ups/su_ledger1?wait=61s", "wait"},
+		{"/v1/step-ups/su_ledger1?wait=-1s", "wait"},
+		{"/v1/step-ups/su_ledger1?wait=30", "wait"},
+		{"/v1/step-ups/su_ledger1?wait=", "wait"},
+		{"/v1/step-ups/su_ledger1?wait=9999999999h", "wait"},
+		{"/v1/step-ups/su_ledger1?x=1", "x"},
+	}
+	for _, tt := range tests {
+		w := b.do(b.request("GET", tt.target, ""))
+		if p := problemOf(t, w); w.Code != 400 || len(p.Errors) != 1 || p.Errors[0].Field != tt.field || p.Errors[0].Message == "" {
+			t.Errorf("%s: %d %s", tt.target, w.Code, w.Body)
+		}
+	}
+	for _, target := range []string{"/v1/step-ups?a;b", "/v1/step-ups?%zz"} {
+		if w := b.do(b.request("GET", target, "")); w.Code != 400 {
+			t.Errorf("%s: %d, want 400", target, w.Code)
+		}
+	}
+	if w := b.do(b.request("POST", "/v1/step-ups?login_hint=S1234567D", goodBody)); w.Code != 400 || len(b.asked) != 0 {
+		t.Errorf("create with a query: %d", w.Code)
+	}
+}
+
+// Cancel and redeliver want no body; an empty object is what some clients cannot leave out.
+func TestBodiesOfBodylessRoutes(t *testing.T) {
+	b := newBank(t)
+	for body, want := range map[string]int{"": 200, "{}": 200, `{"force":true}`: 400, "[]": 400, "{}{}": 400} {
+		if w := b.do(b.request("POST", "/v1/step-ups/su_ledger1/cancel", body)); w.Code != want {
+			t.Errorf("cancel with body %q: %d %s, want %d", body, w.Code, w.Body, want)
+		}
+	}
+}
+
+func TestMethodsAndPaths(t *testing.T) {
+	b := newBank(t)
+	tests := []struct {
+		method, path string
+		status       int
+		allow        string
+	}{
+		{"DELETE", "/v1/step-ups", 405, "GET, POST"},
+		{"HEAD", "/v1/step-ups", 405, "GET, POST"},
+		{"POST", "/v1/step-ups/su_ledger1", 405, "GET"},
+		{"GET", "/v1/step-ups/su_ledger1/cancel", 405, "POST"},
+		{"OPTIONS", "/v1/step-ups", 405, "GET, POST"},
+		{"POST", "/providers/singpass/jwks.json", 405, "GET, HEAD"},
+		{"GET", "/", 404, ""},
+		{"GET", "/v1/step-ups/", 404, ""},
+		{"GET", "/v1//step-ups", 404, ""},
+		{"GET", "/v1/x/../step-ups", 404, ""},
+		{"GET", "/v1/step-ups/su_ledger1/x", 404, ""},
+		{"OPTIONS", "*", 404, ""},
+	}
+	for _, tt := range tests {
+		w := b.do(b.request(tt.method, tt.path, ""))
+		if w.Code != tt.status || w.Header().Get("Allow") != tt.allow || w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s %s: %d %v", tt.method, tt.path, w.Code, w.Header())
+		}
+	}
+}
+
+func TestPublishedKeys(t *testing.T) {
+	b := newBank(t)
+	names := []string{"other", "singpass"}
+	b.Server.ProviderNames = func() []string { return names }
+	get := func(method, path string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		b.Public().ServeHTTP(w, httptest.NewRequest(method, path, nil)) // no Authorization
+		return w
+	}
+	w := get("GET", "/providers/singpass/jwks.json")
+	h := w.Header()
+	if w.Code != 200 || w.Body.String() != `{"keys":[{"kid":"singpass"}]}` || h.Get("Cache-Control") != "public, max-age=3600" ||
+		h.Get("Content-Type") != "application/json" || h.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("%d %v %s", w.Code, h, w.Body)
+	}
+	if w := get("HEAD", "/providers/singpass/jwks.json"); w.Code != 200 || w.Header().Get("Content-Length") != "29" {
+		t.Errorf("HEAD: %d %v", w.Code, w.Header())
+	}
+	for _, path := range []string{"/providers/nobody/jwks.json", "/.well-known/jwks.json", "/v1/step-ups"} {
+		if w := get("GET", path); w.Code != 404 || w.Header().Get("Cache-Control") != "no-store" {
+			t.Errorf("GET %s: %d %v, want 404 that nobody caches", path, w.Code, w.Header())
+		}
+	}
+	names = []string{"singpass"}
+	if w := get("GET", "/.well-known/jwks.json"); w.Code != 200 || !strings.Contains(w.Body.String(), "singpass") {
+		t.Errorf("one provider: %d %s", w.Code, w.Body)
+	}
+	if w := get("GET", "/v1/step-ups"); w.Code != 404 {
+		t.Errorf("an api route on the public listener: %d", w.Code)
+	}
+	w = httptest.NewRecorder()
+	b.API().ServeHTTP(w, httptest.NewRequest("GET", "/providers/singpass/jwks.json", nil))
+	if w.Code != 404 {
+		t.Errorf("a public route on the api listener: %d", w.Code)
+	}
+}
+
+func TestFixedHeaders(t *testing.T) {
+	b := newBank(t)
+	for _, r := range []*http.Request{b.request("GET", "/v1/step-ups/su_ledger1", ""), b.request("GET", "/nothing", ""), b.request("POST", "/v1/step-ups", "{")} {
+		r.Header.Set("Origin", "https://elsewhere.example")
+		h := b.do(r).Header()
+		if h.Get("Cache-Control") != "no-store" || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("X-Request-Id") == "" {
+			t.Errorf("%s: %v", r.URL, h)
+		}
+		if h.Get("Server") != "" || h.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: a banner or CORS: %v", r.URL, h)
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Request is what a caller posts.
+type Request struct {
+	Caller         string
+	IdempotencyKey string
+	Provider       string
+	Question       Question
+	Reference      string            // at most 128 characters
+	Metadata       map[string]string // at most 16 keys, 2 KiB
+}
+
+// pushed is what is kept of a create that is answered the same again.
+type pushed struct {
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+}
+
+// Ask creates a step-up: it puts the intent on record, sends it to the provider
+// once, and records what came of it. A refusal is an *Error; a repeat of the same
+// request is answered as the first was and sends nothing.
+//
+// From the moment the intent is on record, Ask no longer depends on ctx: a caller
+// that goes away changes nothing for the person who is being asked.
+func (w *Worker) Ask(ctx context.Context, q Request) (StepUp, error) {
+	w.serving.Add(1)
+	defer w.serving.Done()
+	set := w.settings.Load()
+	c := w.newCreate(set, &q)
+	if e, err := w.store.idempotent(ctx, c.rec.shard(), c.idem); err != nil {
+		return StepUp{}, w.storageError(err)
+	} else if e != nil {
+		return w.again(ctx, set, c, e)
+	}
+	if err := w.admit(set, &q); err != nil {
+		return StepUp{}, err
+	}
+	if err := w.limit(ctx, set, c); err != nil {
+		return StepUp{}, err
+	}
+	return w.ask(context.WithoutCancel(ctx), set, c)
+}
+
+// create is one create request on its way.
+type create struct {
+	*Request
+	rec         record
+	idem        string // keyed hash of caller and key
+	fingerprint string // keyed hash of the body
+}
+
+func (w *Worker) newCreate(set *Settings, q *Request) *create {
+	idem := set.Sealer.hash("idem", q.Caller, q.IdempotencyKey)
+	body, _ := json.Marshal([]any{q.Provider, q.Question, q.Reference, q.Metadata}) // plain data; maps are sorted
+	person := set.Sealer.hash("person", q.Provider, q.Question.LoginHint, q.Question.LoginHintToken, q.Question.IDTokenHint)
+	c := &create{Request: q, idem: idem, fingerprint: set.Sealer.hash("body", string(body))}
+	c.rec = record{
+		ID: newID(shardFor(w.opts.Shards, idem)), Caller: q.Caller, Provider: q.Provider, State: Asking,
+		Created: time.Now().Truncate(time.Millisecond), Interval: set.Providers[q.Provider].Interval,
+		Person: keyPerson(w.opts.Shards, q.Provider, person), Member: idem,
+	}
+	for _, h := range set.Callers[q.Caller].Webhooks {
+		c.rec.Deliveries = append(c.rec.Deliveries, Delivery{Webhook: h.Name, Status: DeliveryPending})
+	}
+	return c
+}
+
+// admit refuses what needs no look at Redis.
+func (w *Worker) admit(set *Settings, q *Request) error {
+	caller := set.Callers[q.Caller]
+	p, ok := set.Providers[q.Provider]
+	switch {
+	case w.Draining():
+		return &Error{Code: CodeDraining, Detail: "This process is stopping. Nothing was sent; try again.", RetryAfter: time.Second}
+	case !ok || !slices.Contains(caller.Providers, q.Provider):
+		return &Error{Code: CodeInvalidRequest, Detail: "The request has mistakes.", Fields: []FieldError{{Field: "provider", Message: "is not a provider this caller may use"}}}
+	case p.Paused || caller.Paused:
+		return &Error{Code: CodePaused, Detail: "Step-ups are paused by an operator. Nothing was sent.", RetryAfter: 30 * time.Second}
+	case w.inFlight.Load() >= int64(w.opts.MaxInFlightTotal):
+		return &Error{Code: CodeOverloaded, Detail: "Too many step-ups are in flight. Nothing was sent.", RetryAfter: 5 * time.Second}
+	}
+	if fields := append(p.Provider.Check(q.Question), checkFace(q)...); len(fields) > 0 {
+		return &Error{Code: CodeInvalidRequest, Detail: "The request has mistakes.", Fields: fields}
+	}
+	return nil
+}
+
+// checkFace checks what the caller gives to recognise the step-up by.
+func checkFace(q *Request) (fields []FieldError) {
+	if len([]rune(q.Reference)) > 128 {
+		fields = append(fields, FieldError{Field: "reference", Message: "is longer than 128 characters"})
+	}
+	size := 0
+	for k, v := range q.Metadata {
+		size += len(k) + len(v)
+	}
+	if len(q.Metadata) > 16 || size > 2<<10 {
+		fields = append(fields, FieldError{Field: "metadata", Message: "has more than 16 keys or 2 KiB"})
+	}
+	return fields
+}
+
+// ask puts the intent on record and sends it. If we die after the first write,
+// the intent ends as initiation_unknown; before it, nothing was sent.
+func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, error) {
+	seal := func(field string, v any) any {
+		plain, _ := json.Marshal(v) // plain data
+		return set.Sealer.seal(&c.rec, field, plain)
+	}
+	f := face{c.Reference, c.Metadata}
+	personal := []any{"ask", seal("ask", c.Question), "face", seal("face", f)}
+	e, err := w.store.begin(ctx, &c.rec, c.idem, c.fingerprint, personal)
+	if err != nil {
+		// Perhaps it was written after all; then the sweeper ends it as unknown.
+		w.freePerson(ctx, c) // nothing is sent from here on
+		return StepUp{}, w.storageError(err)
+	}
+	if e != nil { // a twin of this request was faster
+		return w.again(ctx, set, c, e)
+	}
+	asked, err := set.Providers[c.Provider].Provider.Ask(ctx, c.Question)
+	if err != nil {
+		return StepUp{}, w.notAsked(ctx, set, c, f, err)
+	}
+	r := &c.rec
+	r.Expires = asked.Expires
+	if asked.Interval > 0 {
+		r.Interval = asked.Interval
+	}
+	r.NotBefore = time.Now().Add(r.Interval) // several providers answer an immediate poll with slow_down
+	op, sealed := opID(), seal("req", asked.ID).(string)
+	if err := w.stubborn(ctx, func() error { return w.store.asked(ctx, r, op, sealed) }); err != nil {
+		w.log.Error("a push was sent but its auth_req_id could not be stored", "alarm", true, "id", r.ID, "error", err)
+		return StepUp{}, &Error{Code: CodeInitiationUnknown, Detail: reasonText[InitiationUnknown], ID: r.ID}
+	}
+	r.State = Pending
+	w.concludeAsk(ctx, c)
+	return r.view(f, nil, set.ResultTTL), nil
+}
+
+// concludeAsk does what may be lost: if we die here, the sweeper wakes the step-up.
+func (w *Worker) concludeAsk(ctx context.Context, c *create) {
+	r := &c.rec
+	if err := w.queue.wake(ctx, r.ID, "0", Pending, time.Time{}); err != nil {
+		w.log.Warn("step-up not queued; the sweeper will wake it", "id", r.ID, "error", err)
+	}
+	left := time.Until(r.Expires).Milliseconds() + 1000
+	if err := w.opts.Store.Do(ctx, "ZADD", r.Person+":busy", "XX", time.Now().UnixMilli()+left, r.Member).Err(); err != nil {
+		w.log.Warn("person limit keeps its first guess", "id", r.ID, "error", err)
+	}
+	w.met.created.Add(ctx, 1, ofProvider(r.Provider))
+	w.log.Info("step-up asked", "id", r.ID, "caller", r.Caller, "provider", r.Provider, "expires_at", r.Expires, "took", time.Since(r.Created))
+}
+
+// notAsked ends a create that the provider did not take, or nobody knows whether
+// it did.
+func (w *Worker) notAsked(ctx context.Context, set *Settings, c *create, f face, err error) error {
+	e, asked, keep, alarm := refusedAsk(err)
+	r := &c.rec
+	if alarm != "" {
+		w.met.alarms.Add(ctx, 1, ofProvider(r.Provider))
+		w.log.Error(alarm, "alarm", true, "provider", r.Provider)
+	}
+	w.log.Warn("step-up not taken by the provider", "id", r.ID, "caller", r.Caller, "provider", r.Provider, "code", e.Code, "error", err)
+	if asked {
+		e.ID = r.ID
+		s := &session{held: &held{record: *r}, set: set, face: f}
+		v := verdict{state: Unknown, reason: Reason{Code: InitiationUnknown}}
+		if err := w.finish(ctx, s, v, nil); err != nil {
+			w.log.Error("unknown initiation not stored; the sweeper will end it", "id", r.ID, "error", err)
+		}
+		w.wakeDelivery(ctx, &s.record)
+		return e
+	}
+	w.freePerson(ctx, c)
+	answer := ""
+	if keep {
+		b, _ := json.Marshal(pushed{e.Code, e.Detail})
+		answer = string(b)
+	}
+	if err := w.stubborn(ctx, func() error { return w.store.drop(ctx, r, c.idem, answer) }); err != nil {
+		w.log.Error("refused intent not dropped; it will end as unknown", "alarm", true, "id", r.ID, "error", err)
+	}
+	return e
+}
+
+// again answers a repeat of a request: the same body gets the first answer, and
+// never a second push.
+func (w *Worker) again(ctx context.Context, set *Settings, c *create, e *existing) (StepUp, error) {
+	if e.fingerprint != c.fingerprint {
+		return StepUp{}, &Error{Code: CodeKeyReused, Detail: "This Idempotency-Key was used with another body."}
+	}
+	if e.answer != "" {
+		var p pushed
+		if err := json.Unmarshal([]byte(e.answer), &p); err != nil {
+			return StepUp{}, fmt.Errorf("reading the answer of an idempotency key: %w", err)
+		}
+		return StepUp{}, &Error{Code: p.Code, Detail: p.Detail}
+	}
+	busy := &Error{Code: CodeInProgress, Detail: "The first request with this Idempotency-Key is still being answered.", RetryAfter: time.Second}
+	found, err := w.store.load(ctx, []string{e.id})
+	switch {
+	case err != nil:
+		return StepUp{}, w.storageError(err)
+	case len(found) == 0 || found[0].State == Asking:
+		return StepUp{}, busy
+	case found[0].Reason.Code == InitiationUnknown:
+		return StepUp{}, &Error{Code: CodeInitiationUnknown, Detail: reasonText[InitiationUnknown], ID: e.id}
+	}
+	v, err := w.show(set, found[0])
+	return v.asCreated(), err
+}
+
+// storageError is what a caller is told of a Redis fault; the cause is logged.
+func (w *Worker) storageError(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err // the caller went away
+	}
+	w.log.Warn("Redis does not answer", "error", err)
+	return storageDown()
+}

@@ -1,0 +1,137 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// cancelWithin is how long Cancel waits for the owner, whose next beat brings it the message.
+const cancelWithin = 5 * time.Second
+
+// Cancel stops polling and ends the step-up as cancelled. The prompt on the
+// phone stays: CIBA has no message that takes it back. Final: already_final.
+func (w *Worker) Cancel(ctx context.Context, caller, id string) (StepUp, error) {
+	w.serving.Add(1)
+	defer w.serving.Done()
+	ctx, cancel := context.WithTimeout(ctx, cancelWithin)
+	defer cancel()
+	told, leave := w.final.join(id)
+	defer leave()
+	sent := false
+	for {
+		h, err := w.find(ctx, caller, id)
+		if err != nil {
+			return StepUp{}, err
+		}
+		switch {
+		case h.State.Final():
+			v, err := w.show(w.settings.Load(), h)
+			if err == nil && v.Status != Cancelled || !sent {
+				return v, errors.Join(err, &Error{Code: CodeAlreadyFinal, Detail: "The step-up is " + string(v.Status) + ".", ID: id})
+			}
+			return v, err
+		case h.State == Asking:
+			return StepUp{}, &Error{Code: CodeInProgress, Detail: "The provider is still being asked.", RetryAfter: time.Second}
+		}
+		sent = true
+		if err := w.cancelOnce(ctx, h); err != nil {
+			return StepUp{}, w.storageError(err)
+		}
+		select {
+		case <-told:
+		case <-time.After(beatEvery):
+		case <-ctx.Done():
+			return StepUp{}, storageDown()
+		}
+	}
+}
+
+// cancelOnce ends a step-up that nobody holds, or tells its owner to.
+func (w *Worker) cancelOnce(ctx context.Context, h *held) error {
+	if s := w.running(h.ID); s != nil {
+		s.cancel()
+		return nil
+	}
+	if h.Owner != "" {
+		o, err := w.lease.judge(ctx, h.Owner)
+		if err != nil || !o.dead {
+			return errors.Join(err, w.lease.tell(ctx, h.Owner, "cancel", h.ID))
+		}
+	}
+	s, err := w.take(context.WithoutCancel(ctx), h.ID)
+	if errors.Is(err, errFence) || errors.Is(err, errGone) {
+		return nil // somebody was faster: look again
+	}
+	if err != nil {
+		return err
+	}
+	s.cancel()
+	w.serving.Go(func() {
+		defer w.forget(s.ID)
+		ctx := context.WithoutCancel(ctx)
+		err := w.finish(ctx, s, verdict{state: Cancelled, reason: Reason{Code: CancelledCode}}, nil)
+		if err == nil {
+			err = w.deliver(ctx, s)
+		}
+		w.leave(ctx, s, err)
+	})
+	return nil
+}
+
+// Redeliver sends the webhooks of a final step-up again: the same ids, the same
+// bytes. What is gone cannot be sent: result_gone.
+func (w *Worker) Redeliver(ctx context.Context, caller, id string) (StepUp, error) {
+	for {
+		h, err := w.find(ctx, caller, id)
+		if err != nil {
+			return StepUp{}, err
+		}
+		if !h.State.Final() {
+			return StepUp{}, &Error{Code: CodeInProgress, Detail: "The step-up is not final yet.", RetryAfter: time.Second, ID: id}
+		}
+		v, err := w.show(w.settings.Load(), h)
+		if err != nil {
+			return StepUp{}, err
+		}
+		if !h.again(w.settings.Load().ResultTTL) {
+			return StepUp{}, &Error{Code: CodeResultGone, Detail: "What was to be delivered is gone: it was purged or its time is over.", ID: id}
+		}
+		wakes, err := w.store.redeliver(ctx, &h.record)
+		if err == nil {
+			if err := w.queue.wake(ctx, id, wakes, h.State, time.Time{}); err != nil {
+				w.log.Warn("delivery not queued; the sweeper will wake it", "id", id, "error", err)
+			}
+			v.Deliveries = h.view(face{}, nil, 0).Deliveries
+			return v, nil
+		}
+		if !errors.Is(err, errFence) {
+			return StepUp{}, w.storageError(err)
+		}
+		// A round is being sent right now: after it.
+		select {
+		case <-ctx.Done():
+			return StepUp{}, ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// again makes every event whose bytes still exist due at once; false when there is none.
+func (r *record) again(ttl time.Duration) bool {
+	now := time.Now()
+	some := false
+	for i := range r.Deliveries {
+		d := &r.Deliveries[i]
+		until := r.Completed.Add(keepEvents)
+		if d.Personal {
+			until = r.Completed.Add(ttl)
+		}
+		if d.Event == "" || now.After(until) || d.Personal && !r.Purged.IsZero() {
+			continue
+		}
+		d.Status, d.Tries, d.Next, d.Until = DeliveryPending, 0, now.UnixMilli(), ms(until)
+		some = true
+	}
+	return some
+}

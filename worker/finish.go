@@ -1,0 +1,185 @@
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// secondThought is how long an unknown out of an invalid_grant waits after a
+// takeover, so that the approval which the former owner may hold wins.
+const secondThought = 5 * time.Second
+
+// finish stores the one final state, with the sealed result and the events'
+// bodies, in one step. Only then are webhooks sent. If we die before, the next
+// owner learns the answer again or tells that it was lost; if we die after, the
+// sweeper finds the deliveries due.
+func (w *Worker) finish(ctx context.Context, s *session, v verdict, identity *Identity) error {
+	if s.takenOver && v.state == Unknown && v.reason.ProviderError == "invalid_grant" {
+		if cancelled, err := w.sleep(s, time.Now().Add(secondThought)); err != nil || cancelled {
+			return errors.Join(err, errDrain)
+		}
+	}
+	if identity != nil {
+		mine, err := w.useToken(ctx, s, identity)
+		if err != nil {
+			return err
+		}
+		if !mine {
+			w.alarm("the provider's ID token was accepted before, for another step-up", s)
+			v, identity = verdict{state: Failed, reason: Reason{Code: TokenMismatch}}, nil
+		}
+	}
+	before := s.record
+	e, err := w.conclude(s, v, identity)
+	if err != nil {
+		return err
+	}
+	op := opID()
+	err = w.stubborn(ctx, func() error { return w.store.final(ctx, &s.record, op, e) })
+	if errors.Is(err, errFinal) {
+		s.record = before
+		if identity != nil {
+			w.met.discarded.Add(ctx, 1, ofProvider(s.Provider))
+		}
+		return w.settled(ctx, s)
+	}
+	if err != nil {
+		s.record = before
+		return err
+	}
+	s.personal, s.events = asMap(e.personal), asMap(e.events)
+	w.concluded(ctx, s)
+	return nil
+}
+
+// asMap is field and value pairs as a map.
+func asMap(list []any) map[string]string {
+	m := make(map[string]string, len(list)/2)
+	for i := 0; i+1 < len(list); i += 2 {
+		m[list[i].(string)] = list[i+1].(string)
+	}
+	return m
+}
+
+// useToken marks the ID token as accepted for this step-up; false when another
+// step-up had it.
+func (w *Worker) useToken(ctx context.Context, s *session, identity *Identity) (bool, error) {
+	hash := s.set.Sealer.hash("token", string(identity.Fingerprint[:]))
+	key := keyUsed(shardFor(w.opts.Shards, hash), hash)
+	mine := true
+	err := w.stubborn(ctx, func() error {
+		ok, err := w.opts.Store.SetNX(ctx, key, s.ID, keepUsed).Result()
+		if err != nil || ok {
+			return err
+		}
+		holder, err := w.opts.Store.Get(ctx, key).Result()
+		mine = holder == s.ID
+		return err
+	})
+	return mine, err
+}
+
+// conclude turns a verdict into the record, the sealed result and the sealed events.
+func (w *Worker) conclude(s *session, v verdict, identity *Identity) (ending, error) {
+	r, set := &s.record, s.set
+	r.State, r.Reason, r.Completed = v.state, v.reason, time.Now().Truncate(time.Millisecond)
+	res := result{State: v.state, Identity: identity, Completed: ms(r.Completed)}
+	if v.reason.Code != "" {
+		reason := v.reason
+		reason.Message = reasonText[reason.Code]
+		res.Reason = &reason
+	}
+	plain, err := json.Marshal(res)
+	if err != nil {
+		return ending{}, fmt.Errorf("sealing the result: %w", err)
+	}
+	e := ending{
+		passes:     v.state == Approved || v.state == Denied,
+		personal:   []any{"result", set.Sealer.seal(r, "result", plain)},
+		personalTo: r.Completed.Add(set.ResultTTL),
+	}
+	r.Deliveries = nil
+	for _, hook := range set.Callers[r.Caller].Webhooks {
+		w.address(s, &e, hook, &res)
+	}
+	return e, nil
+}
+
+// address writes one webhook's event, and its follower, as the bytes that every
+// attempt will send.
+func (w *Worker) address(s *session, e *ending, hook Webhook, res *result) {
+	r, set := &s.record, s.set
+	typ := "step_up." + string(r.State)
+	if !wants(hook.Events, typ) {
+		return
+	}
+	d := Delivery{Webhook: hook.Name, Event: newEventID(), Type: typ, Status: DeliveryPending, Next: ms(r.Completed)}
+	data := r.view(s.face, res, set.ResultTTL)
+	if hook.Reference {
+		data = bare(data)
+	}
+	body := event{typ, Time{r.Completed}, data}.body()
+	if d.Personal = data.Identity != nil; d.Personal {
+		d.Until = ms(r.Completed.Add(set.ResultTTL))
+		e.personal = append(e.personal, eventField(d.Event), set.Sealer.seal(r, d.Event, body))
+		if wants(hook.Events, typeExpired) {
+			d.Follower = newEventID()
+			follower := event{typeExpired, Time{r.Completed.Add(set.ResultTTL)}, bare(data)}.body()
+			e.events = append(e.events, d.Follower, set.Sealer.seal(r, d.Follower, follower))
+		}
+	} else {
+		d.Until = ms(r.Completed.Add(keepEvents))
+		e.events = append(e.events, d.Event, set.Sealer.seal(r, d.Event, body))
+	}
+	r.Deliveries = append(r.Deliveries, d)
+}
+
+// typeExpired is the event that follows an identity which could not be delivered in time.
+const typeExpired = "step_up.delivery_expired"
+
+func newEventID() string          { return "evt_" + rand.Text() }
+func eventField(id string) string { return "ev:" + id }
+
+// bare is a step-up without anything personal.
+func bare(v StepUp) StepUp {
+	v.Identity, v.Reference, v.Metadata = nil, nil, map[string]string{}
+	return v
+}
+
+// settled is what to do when somebody else stored the final state: deliver it,
+// if the step-up is still ours.
+func (w *Worker) settled(ctx context.Context, s *session) error {
+	found, err := w.store.load(ctx, []string{s.ID})
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 || found[0].Owner != s.Owner || found[0].Gen != s.Gen {
+		return errLost
+	}
+	events, err := w.opts.Store.HGetAll(ctx, keyEvents(s.ID)).Result()
+	if err != nil {
+		return fmt.Errorf("reading events: %w", err)
+	}
+	found[0].events = events
+	s.held = found[0]
+	return nil
+}
+
+// concluded is what follows a final state and may be lost: counters, the log
+// line, the person's free slot.
+func (w *Worker) concluded(ctx context.Context, s *session) {
+	w.met.finals.Add(ctx, 1, ofState(s.Provider, s.State))
+	w.log.Info("step-up final", "id", s.ID, "caller", s.Caller, "provider", s.Provider, "status", s.State,
+		"reason", s.Reason.Code, "trace_id_provider", s.Reason.TraceID, "took", s.Completed.Sub(s.Created))
+	switch s.State {
+	case Approved, Denied, Expired:
+		// Anything else leaves a prompt on the phone until it lapses by itself.
+		if err := w.opts.Store.ZRem(ctx, s.Person+":busy", s.Member).Err(); err != nil {
+			w.log.Warn("person limit not freed; it lapses by itself", "id", s.ID, "error", err)
+		}
+	}
+}

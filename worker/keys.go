@@ -1,0 +1,75 @@
+package worker
+
+import (
+	"crypto/rand"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+)
+
+// Key layout. Everything that one script touches shares a hash tag, and with it
+// a slot of Redis Cluster: a step-up's keys carry its shard's tag, which is also
+// the asynq queue's name; leases and inboxes carry {w}, person limits {p<n>}.
+const (
+	prefix      = "stepup:"
+	keyWorkers  = prefix + "{w}:workers"
+	keyShards   = prefix + "{w}:shards"
+	keyReady    = prefix + "{w}:ready"
+	finalTopic  = prefix + "final" // publishes the ids of step-ups that became final
+	deliverName = "deliver"        // the queue of later deliveries
+)
+
+func pollQueue(shard int) string          { return "poll-" + strconv.Itoa(shard) }
+func slot(shard int) string               { return prefix + "{" + pollQueue(shard) + "}:" }
+func keyOpen(shard int) string            { return slot(shard) + "open" }
+func keyOwned(shard int, w string) string { return slot(shard) + "owned:" + w }
+func keyInbox(w string) string            { return prefix + "{w}:inbox:" + w }
+
+func keyRecord(id string) string   { return keyOf(id, "su:") }
+func keyPersonal(id string) string { return keyOf(id, "sealed:") }
+func keyEvents(id string) string   { return keyOf(id, "events:") }
+
+func keyOf(id, kind string) string {
+	n, _ := shardOf(id)
+	return slot(n) + kind + id
+}
+
+func keyIdem(shard int, hash string) string   { return slot(shard) + "idem:" + hash }
+func keyList(shard int, caller string) string { return slot(shard) + "list:" + caller }
+func keyUsed(shard int, hash string) string   { return slot(shard) + "used:" + hash }
+func keyRate(caller string) string            { return prefix + "{c:" + caller + "}:rate" }
+
+// keyPerson is the limit of one person at one provider: hash is keyed, so the
+// key names nobody.
+func keyPerson(shards int, provider, hash string) string {
+	return fmt.Sprintf("%s{p%d}:%s:%s", prefix, shardFor(shards, hash), provider, hash)
+}
+
+// shardFor spreads a hash over the shards.
+func shardFor(shards int, hash string) int {
+	h := fnv.New32a()
+	h.Write([]byte(hash))
+	return int(h.Sum32() % uint32(shards))
+}
+
+// newID is a fresh step-up id. It names its shard, so whoever holds the id finds the keys.
+func newID(shard int) string { return fmt.Sprintf("su_%02x%s", shard, rand.Text()) }
+
+// shardOf is the shard an id names; false when it is no id of ours.
+func shardOf(id string) (int, bool) {
+	rest, ok := strings.CutPrefix(id, "su_")
+	if !ok || len(rest) != 2+26 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(rest[:2], 16, 8)
+	if err != nil || strings.ToLower(rest[:2]) != rest[:2] {
+		return 0, false
+	}
+	for _, c := range rest[2:] {
+		if (c < 'A' || c > 'Z') && (c < '2' || c > '7') {
+			return 0, false
+		}
+	}
+	return int(n), true
+}

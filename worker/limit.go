@@ -1,0 +1,52 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// limit counts a create against its caller's rate and its person's limits. It
+// fails closed: what cannot be counted is not sent. A twin of the same request
+// counts once.
+func (w *Worker) limit(ctx context.Context, set *Settings, c *create) error {
+	if set.CallerRate > 0 {
+		each := 1000 / set.CallerRate
+		wait, err := scriptRate.Run(ctx, w.opts.Store, []string{keyRate(c.Caller)},
+			strconv.FormatFloat(each, 'f', 3, 64), max(1, set.CallerBurst)).Int64()
+		if err != nil {
+			return w.storageError(fmt.Errorf("counting a caller: %w", err))
+		}
+		if wait > 0 {
+			return &Error{Code: CodeRateLimited, Detail: "Too many creates from this caller.", RetryAfter: time.Duration(wait) * time.Millisecond}
+		}
+	}
+	standing := askTime + askGuess
+	if n := c.Question.RequestedExpiry; n > 0 {
+		standing = askTime + time.Duration(n)*time.Second
+	}
+	got, err := scriptPerson.Run(ctx, w.opts.Store, []string{c.rec.Person + ":busy", c.rec.Person + ":hour"},
+		c.rec.Member, standing.Milliseconds(), set.PersonInFlight, set.PersonPerHour).Slice()
+	if err != nil || len(got) != 2 {
+		return w.storageError(fmt.Errorf("counting a person: %w", err))
+	}
+	left, _ := got[1].(int64)
+	wait := time.Duration(left) * time.Millisecond
+	switch got[0] {
+	case "busy":
+		return &Error{Code: CodePersonBusy, Detail: "This person is being asked already.", RetryAfter: max(wait, time.Second)}
+	case "limited":
+		return &Error{Code: CodePersonLimited, Detail: "This person was asked too often in the last hour.", RetryAfter: max(wait, time.Second)}
+	}
+	return nil
+}
+
+// freePerson takes a push back that was not made.
+func (w *Worker) freePerson(ctx context.Context, c *create) {
+	for _, key := range []string{c.rec.Person + ":busy", c.rec.Person + ":hour"} {
+		if err := w.opts.Store.ZRem(ctx, key, c.rec.Member).Err(); err != nil {
+			w.log.Warn("person limit not freed; it lapses by itself", "id", c.rec.ID, "error", err)
+		}
+	}
+}

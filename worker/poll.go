@@ -1,0 +1,302 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+// session is one step-up in the hands of this process. Only the goroutine that
+// claimed it touches its record; others may only cancel it.
+type session struct {
+	*held
+	set       *Settings
+	asked     Asked
+	face      face
+	pace      pace
+	sentAt    time.Time
+	takenOver bool // the former owner died: another answer may still be on its way
+	lost      bool // what is needed to ask cannot be opened
+
+	cancelOnce sync.Once
+	cancelled  chan struct{}
+}
+
+// cancel asks the owner to end the step-up as cancelled.
+func (s *session) cancel() { s.cancelOnce.Do(func() { close(s.cancelled) }) }
+
+var (
+	errDrain = errors.New("draining")
+	errLost  = errors.New("the step-up is another worker's now")
+)
+
+// poll takes a step-up and stays with it until it is final and its first round
+// of webhooks is out, or until the process drains. If we die anywhere in here,
+// the sweeper of another process finds the step-up among what we owned.
+func (w *Worker) poll(ctx context.Context, id string) {
+	w.serving.Add(1)
+	defer w.serving.Done()
+	s, err := w.take(ctx, id)
+	if err != nil {
+		w.notTaken(ctx, id, err)
+		return
+	}
+	defer w.forget(id)
+	if !s.State.Final() {
+		err = w.follow(ctx, s)
+	}
+	if err == nil {
+		err = w.deliver(ctx, s)
+	}
+	w.leave(ctx, s, err)
+}
+
+// notTaken ends a wake-up that found nothing to do, or nothing it may do.
+func (w *Worker) notTaken(ctx context.Context, id string, err error) {
+	switch {
+	case errors.Is(err, errGone), errors.Is(err, errFence), errors.Is(err, errDrain), ctx.Err() != nil:
+	case errors.Is(err, errNoProvider), errors.Is(err, errNoKey):
+		w.log.Warn("step-up left to another process", "id", id, "error", err)
+	default:
+		w.log.Error("step-up not taken; it will be woken again", "id", id, "error", err)
+	}
+}
+
+// leave lets go of what deliver has not let go of.
+func (w *Worker) leave(ctx context.Context, s *session, err error) {
+	switch {
+	case err == nil, errors.Is(err, errLost), errors.Is(err, errFence), errors.Is(err, errGone):
+		return
+	case errors.Is(err, errDrain):
+	default:
+		w.log.Error("step-up let go; it will be woken again", "id", s.ID, "error", err)
+	}
+	wakes, err := w.store.release(ctx, &s.record)
+	if err != nil {
+		// Still on our name: the comparison of owned with run lets it go, or our
+		// death does.
+		w.log.Error("step-up not released", "id", s.ID, "error", err)
+		return
+	}
+	if err := w.queue.wake(ctx, s.ID, wakes, s.State, time.Time{}); err != nil {
+		w.log.Warn("step-up not queued; the sweeper will wake it", "id", s.ID, "error", err)
+	}
+}
+
+// follow polls until the step-up is final.
+func (w *Worker) follow(ctx context.Context, s *session) error {
+	for {
+		a, err := w.next(ctx, s)
+		if err != nil {
+			return err
+		}
+		if a == nil { // cancelled
+			return w.finish(ctx, s, verdict{state: Cancelled, reason: Reason{Code: CancelledCode}}, nil)
+		}
+		v := settle(&s.record, *a, time.Now(), s.hold())
+		w.met.polled(ctx, s.Provider, v, a.err)
+		if v.alarm != "" {
+			w.alarm(v.alarm, s)
+		}
+		if v.state != Pending {
+			return w.finish(ctx, s, v, a.identity)
+		}
+		if err := w.goOn(ctx, s, v); err != nil {
+			return err
+		}
+	}
+}
+
+// next waits until a poll is due, sends it and returns its answer. The zero
+// answer says that no poll will be sent any more, nil that the step-up was cancelled.
+func (w *Worker) next(ctx context.Context, s *session) (*answer, error) {
+	due := s.NotBefore
+	late := due.After(s.Expires.Add(lateGrace)) && s.asked.Raw == ""
+	if late {
+		due = s.Expires
+	}
+	if cancelled, err := w.sleep(s, due); err != nil || cancelled {
+		return nil, err
+	}
+	if late {
+		return &answer{}, nil
+	}
+	if err := w.hold(ctx, s); err != nil {
+		return nil, err
+	}
+	return w.send(ctx, s)
+}
+
+// sleep waits until due. The drain comes first: a poll that is due at once must
+// not beat it.
+func (w *Worker) sleep(s *session, due time.Time) (cancelled bool, err error) {
+	if w.Draining() {
+		return false, errDrain
+	}
+	timer := time.NewTimer(time.Until(due))
+	defer timer.Stop()
+	select {
+	case <-w.draining:
+		return false, errDrain
+	case <-s.cancelled:
+		return true, nil
+	case <-timer.C:
+		return false, nil
+	}
+}
+
+// hold makes sure, directly before a send, that this process may send: its lease
+// is fresh and the step-up is its own. Without a lease it waits for the lease,
+// not on a timer. After a lapse it may go on under its new id if nobody touched
+// the step-up meanwhile, and then nothing is ambiguous.
+func (w *Worker) hold(ctx context.Context, s *session) error {
+	id, ok, fresh := w.lease.holder()
+	for !ok {
+		select {
+		case <-w.draining:
+			return errDrain
+		case <-fresh:
+		}
+		id, ok, fresh = w.lease.holder()
+	}
+	if id == s.Owner {
+		return nil
+	}
+	h, err := w.store.claim(ctx, &s.record, id, takeover{})
+	if errors.Is(err, errFence) || errors.Is(err, errGone) {
+		return errLost
+	}
+	if err != nil {
+		return err
+	}
+	s.Owner, s.Gen = h.Owner, h.Gen
+	return nil
+}
+
+// send makes one poll, or judges the success answer in hand once more. The drain
+// does not cut it: an answer in flight is awaited and stored. A cancel does not
+// wait for it: the answer is discarded and counted.
+func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
+	asked, provider, name := s.asked, s.set.Providers[s.Provider].Provider, s.Provider
+	s.sentAt = time.Now()
+	got := make(chan answer, 1)
+	w.crew.do(func() {
+		identity, err := provider.Answer(ctx, asked)
+		if err == nil {
+			got <- answer{identity: &identity}
+			return
+		}
+		got <- answer{err: err}
+	})
+	select {
+	case a := <-got:
+		return &a, nil
+	case <-s.cancelled:
+		w.crew.do(func() {
+			if a := <-got; a.identity != nil {
+				w.met.discarded.Add(ctx, 1, ofProvider(name))
+			}
+		})
+		return nil, nil
+	}
+}
+
+// goOn notes what a verdict that is not final changes, and when the next poll is due.
+func (w *Worker) goOn(ctx context.Context, s *session, v verdict) error {
+	now := time.Now()
+	before := s.Interval
+	s.Ambiguous = v.ambiguous
+	s.PendingAt = time.Time{}
+	if v.pending {
+		s.PendingAt = now
+	}
+	if v.slowDown {
+		s.Interval += slowDownStep
+		s.pace.interval = s.Interval
+	}
+	if v.failing {
+		s.pace.fail()
+		s.pace.atLeast = v.wait
+	} else {
+		s.pace.Reset()
+	}
+	wait := s.pace.NextBackOff()
+	if v.pending && now.Sub(s.sentAt) >= s.Interval && wait != backoff.Stop {
+		// The provider held the request for longer than the interval: poll at once
+		// (CIBA Core 1.0 §10.1). After a faster answer the interval counts from the
+		// answer, as a provider would count it.
+		wait = 0
+	}
+	if s.NotBefore = now.Add(wait); wait == backoff.Stop {
+		s.NotBefore = s.Expires.Add(lateGrace + time.Second) // never sent: the deadline settles it
+	}
+	fresh := v.raw != "" && s.asked.Raw == ""
+	if fresh {
+		// The answer cannot be had again: it is stored before anything else is tried.
+		s.asked.Raw, s.asked.RawAt, s.RawAt = v.raw, now, now
+		s.NotBefore = now
+	}
+	if v.raw != "" && !fresh {
+		s.NotBefore = now.Add(min(max(wait, time.Second), 10*time.Second))
+	}
+	// No Redis command for a poll that was answered pending: the pace is unchanged.
+	if s.Interval == before && wait <= s.Interval && !fresh {
+		return nil
+	}
+	return w.noted(ctx, s, fresh)
+}
+
+// noted stores the pace, and the success answer in hand when it is new.
+func (w *Worker) noted(ctx context.Context, s *session, raw bool) error {
+	sealed := ""
+	if raw {
+		sealed = s.set.Sealer.seal(&s.record, "raw", []byte(s.asked.Raw))
+	}
+	op := opID()
+	return w.stubborn(ctx, func() error { return w.store.note(ctx, &s.record, op, sealed) })
+}
+
+// stubborn repeats a write that must not be lost while Redis is away: for as
+// long as its step-up could matter, with a pause that grows to two seconds. What
+// the script answers is final; only faults are repeated, under the same operation id.
+func (w *Worker) stubborn(ctx context.Context, write func() error) error {
+	b := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond),
+		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(2*time.Minute))
+	return backoff.Retry(func() error {
+		err := write()
+		if errors.Is(err, errFence) || errors.Is(err, errFinal) || errors.Is(err, errGone) {
+			return backoff.Permanent(err)
+		}
+		return err
+	}, backoff.WithContext(b, ctx))
+}
+
+// hold is how long this step-up's provider may hold a request.
+func (s *session) hold() time.Duration { return s.set.Providers[s.Provider].Hold }
+
+// unsealJSON opens one sealed field of a step-up.
+func (s *Sealer) unsealJSON(h *held, field string, v any) error {
+	blob, ok := h.personal[field]
+	if !ok {
+		return fmt.Errorf("%s: %w", field, errTampered)
+	}
+	plain, err := s.open(&h.record, field, blob)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(plain, v); err != nil {
+		return fmt.Errorf("%s: %w", field, errTampered)
+	}
+	return nil
+}
+
+func (w *Worker) alarm(what string, s *session) {
+	w.met.alarms.Add(context.Background(), 1, ofProvider(s.Provider))
+	w.log.Error(what, "alarm", true, "id", s.ID, slog.String("provider", s.Provider))
+}

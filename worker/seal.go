@@ -1,0 +1,158 @@
+package worker
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+)
+
+// Sealer keeps personal fields unreadable in Redis: AES-256-GCM with a random
+// nonce and additional data that names step-up, field, caller and provider, so
+// that a blob can be neither edited nor moved. The index key makes keyed hashes
+// of what must be found again without being readable.
+type Sealer struct {
+	first string // kid that seals
+	keys  map[string]cipher.AEAD
+	index []byte
+}
+
+// errNoKey: this process lacks the seal key. The blob is another's to open, it
+// has not been tampered with.
+var errNoKey = errors.New("seal key not in the key file")
+
+// errTampered: a blob that one of our keys must open does not open.
+var errTampered = errors.New("sealed field does not open")
+
+// ParseSealKeys reads a seal key file: `seal <kid> <base64 of 32 bytes>` lines,
+// of which the first seals and all open, one `index <base64 of 32 bytes>` line,
+// blank lines and # comments. Errors name the line, never its content.
+func ParseSealKeys(file []byte) (*Sealer, error) {
+	s := &Sealer{keys: map[string]cipher.AEAD{}}
+	sc := bufio.NewScanner(bytes.NewReader(file))
+	for n := 1; sc.Scan(); n++ {
+		f := strings.Fields(sc.Text())
+		if len(f) == 0 || strings.HasPrefix(f[0], "#") {
+			continue
+		}
+		if err := s.add(f); err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+	}
+	switch {
+	case sc.Err() != nil:
+		return nil, errors.New("a line is too long")
+	case s.first == "":
+		return nil, errors.New("no `seal <kid> <base64>` line; `stepup keygen` writes one")
+	case s.index == nil:
+		return nil, errors.New("no `index <base64>` line; `stepup keygen` writes one")
+	}
+	return s, nil
+}
+
+func (s *Sealer) add(f []string) error {
+	switch {
+	case f[0] == "seal" && len(f) == 3:
+		kid := f[1]
+		if len(kid) > 64 || s.keys[kid] != nil {
+			return errors.New("the key id is longer than 64 characters or there twice")
+		}
+		key, err := sealKey(f[2])
+		if err != nil {
+			return err
+		}
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			return err
+		}
+		if s.keys[kid], err = cipher.NewGCMWithRandomNonce(block); err != nil {
+			return err
+		}
+		if s.first == "" {
+			s.first = kid
+		}
+		return nil
+	case f[0] == "index" && len(f) == 2:
+		if s.index != nil {
+			return errors.New("a second index line; there is one for the life of the data")
+		}
+		var err error
+		s.index, err = sealKey(f[1])
+		return err
+	}
+	return errors.New("want `seal <kid> <base64>` or `index <base64>`")
+}
+
+func sealKey(b64 string) ([]byte, error) {
+	key, err := base64.StdEncoding.DecodeString(b64)
+	if err != nil || len(key) != 32 {
+		return nil, errors.New("want the base64 of 32 bytes")
+	}
+	return key, nil
+}
+
+// NewSealKeys is a fresh seal key file with one seal key named kid.
+func NewSealKeys(kid string) []byte {
+	return fmt.Appendf(nil, "# The first seal key seals, all open. Keep the index line for the life of the data.\nseal %s %s\nindex %s\n",
+		kid, newSealKey(), newSealKey())
+}
+
+func newSealKey() string {
+	b := make([]byte, 32)
+	rand.Read(b)
+	return base64.StdEncoding.EncodeToString(b)
+}
+
+// binding is what a blob of a step-up's field is tied to.
+func binding(r *record, field string) []byte {
+	return []byte(r.ID + "\x00" + field + "\x00" + r.Caller + "\x00" + r.Provider)
+}
+
+// seal seals plain for one field of a step-up: kid, a zero byte, nonce and ciphertext.
+func (s *Sealer) seal(r *record, field string, plain []byte) string {
+	out := append([]byte(s.first), 0)
+	return string(s.keys[s.first].Seal(out, nil, plain, binding(r, field)))
+}
+
+// open opens what seal sealed for the same field of the same step-up. It fails
+// with errNoKey or errTampered.
+func (s *Sealer) open(r *record, field, blob string) ([]byte, error) {
+	kid, box, ok := strings.Cut(blob, "\x00")
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", field, errTampered)
+	}
+	key := s.keys[kid]
+	if key == nil {
+		return nil, fmt.Errorf("%s: %w", field, errNoKey)
+	}
+	plain, err := key.Open(nil, nil, []byte(box), binding(r, field))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", field, errTampered)
+	}
+	return plain, nil
+}
+
+// hash is a keyed hash of parts, 16 bytes in URL-safe base64.
+func (s *Sealer) hash(parts ...string) string {
+	m := hmac.New(sha256.New, s.index)
+	for _, p := range parts {
+		fmt.Fprintf(m, "%d:%s", len(p), p)
+	}
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:16])
+}
+
+// The keys print as nothing, whatever prints them.
+
+func (s *Sealer) String() string               { return "[seal keys]" }
+func (s *Sealer) GoString() string             { return s.String() }
+func (s *Sealer) Format(f fmt.State, _ rune)   { fmt.Fprint(f, s.String()) }
+func (s *Sealer) LogValue() slog.Value         { return slog.StringValue(s.String()) }
+func (s *Sealer) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

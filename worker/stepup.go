@@ -1,0 +1,295 @@
+package worker
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"stepup/ciba"
+)
+
+// State is where a step-up stands. Asking is internal: the intent is on record
+// and /bc-auth has not been answered yet; callers see it as pending.
+type State string
+
+// The states. All but Asking and Pending are final and never change.
+const (
+	Asking    State = "asking"
+	Pending   State = "pending"
+	Approved  State = "approved"
+	Denied    State = "denied"    // the person said no
+	Expired   State = "expired"   // nobody answered in time
+	Cancelled State = "cancelled" // the caller took it back
+	Failed    State = "failed"    // the reason says why
+	Unknown   State = "unknown"   // an answer was lost: the person may have approved
+)
+
+// Final reports whether the state never changes again.
+func (s State) Final() bool { return s != Asking && s != Pending && s != "" }
+
+// The reason codes that go with the final states.
+const (
+	DeniedByUser          = "denied_by_user"
+	ExpiredCode           = "expired"
+	CancelledCode         = "cancelled"
+	TokenInvalid          = "token_invalid"
+	TokenMismatch         = "token_mismatch"
+	ProviderRejected      = "provider_rejected"
+	ProviderMisconfigured = "provider_misconfigured"
+	ResultLost            = "result_lost"
+	InitiationUnknown     = "initiation_unknown"
+)
+
+var reasonText = map[string]string{
+	DeniedByUser:          "The person refused.",
+	ExpiredCode:           "The person did not answer in time.",
+	CancelledCode:         "The caller cancelled. The prompt may still be on the person's phone.",
+	TokenInvalid:          "The provider's answer did not verify.",
+	TokenMismatch:         "The provider's answer belongs to another person or question.",
+	ProviderRejected:      "The provider rejected the request.",
+	ProviderMisconfigured: "The provider does not let this client use the flow.",
+	ResultLost:            "The provider's answer was lost on the way. The person may have approved.",
+	InitiationUnknown:     "Nobody knows whether the provider took the request. The person may have been asked.",
+}
+
+// Reason says why a final step-up is not approved.
+type Reason struct {
+	Code          string `json:"code"`
+	Message       string `json:"message"`
+	ProviderError string `json:"provider_error,omitempty"` // the provider's OAuth code
+	TraceID       string `json:"trace_id,omitempty"`       // the provider's trace id, for its support desk
+}
+
+// StepUp is a step-up as callers see it, over the API and in webhooks.
+type StepUp struct {
+	ID              string            `json:"id"`
+	Status          State             `json:"status"`
+	Provider        string            `json:"provider"`
+	Reference       *string           `json:"reference"`
+	Metadata        map[string]string `json:"metadata"`
+	CreatedAt       Time              `json:"created_at"`
+	ExpiresAt       *Time             `json:"expires_at"`
+	CompletedAt     *Time             `json:"completed_at"`
+	Reason          *Reason           `json:"reason"`
+	Identity        *ciba.Identity    `json:"identity"`
+	ResultExpiresAt *Time             `json:"result_expires_at"`
+	PurgedAt        *Time             `json:"identity_purged_at"`
+	Deliveries      []DeliveryView    `json:"deliveries,omitzero"` // not in webhooks
+}
+
+// DeliveryView is one webhook's share of a step-up as callers see it.
+type DeliveryView struct {
+	Webhook       string         `json:"webhook"`
+	Status        DeliveryStatus `json:"status"`
+	Attempts      int            `json:"attempts"`
+	LastStatus    *int           `json:"last_status"` // HTTP status of the last attempt; null when nothing answered
+	NextAttemptAt *Time          `json:"next_attempt_at"`
+}
+
+// Time is an instant in UTC with milliseconds, as callers see it.
+type Time struct{ time.Time }
+
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
+// MarshalJSON writes RFC 3339 with milliseconds.
+func (t Time) MarshalJSON() ([]byte, error) {
+	return []byte(`"` + t.UTC().Format(timeLayout) + `"`), nil
+}
+
+// UnmarshalJSON reads RFC 3339.
+func (t *Time) UnmarshalJSON(b []byte) error { return t.Time.UnmarshalJSON(b) }
+
+// stamp is t as callers see it, nil for the zero time.
+func stamp(t time.Time) *Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &Time{t}
+}
+
+// record is the bookkeeping of one step-up. It holds nothing personal, so
+// whoever reads Redis learns nothing of a person; what is personal lies sealed
+// beside it.
+type record struct {
+	ID       string
+	Caller   string
+	Provider string
+
+	// State is an index for scripts and lists. What a caller is told of a final
+	// step-up is read from the sealed result while that exists.
+	State  State
+	Reason Reason
+
+	Created   time.Time
+	Expires   time.Time // by the provider's expires_in; zero while asking
+	Completed time.Time
+	Purged    time.Time
+
+	// Owner and Gen are the fence: every write of an owner names both.
+	Owner string
+	Gen   int64
+	Wakes int64 // counts wake-ups, so that each has a TaskID of its own
+
+	Interval  time.Duration
+	NotBefore time.Time // no poll before
+	Ambiguous bool      // a request was sent and nobody knows whether the provider consumed it
+	PendingAt time.Time // when the last poll was answered authorization_pending; zero when it was answered otherwise
+	RawAt     time.Time // when the sealed success answer, not verified yet, arrived
+
+	Person     string // key of the person limit
+	Member     string // this push's member there
+	Deliveries []Delivery
+}
+
+// shard is the key slot and poll queue the id names.
+func (r *record) shard() int { n, _ := shardOf(r.ID); return n }
+
+// DeliveryStatus is how one event fares at one webhook.
+type DeliveryStatus string
+
+// The delivery states.
+const (
+	DeliveryPending     DeliveryStatus = "pending"
+	DeliveryDelivered   DeliveryStatus = "delivered"
+	DeliveryStopped     DeliveryStatus = "stopped" // the receiver answered 410
+	DeliveryUndelivered DeliveryStatus = "undelivered"
+)
+
+// Delivery is the bookkeeping of one event at one webhook.
+type Delivery struct {
+	Webhook  string         `json:"w"`
+	Event    string         `json:"e,omitempty"` // webhook-id: stable over attempts and redeliveries
+	Type     string         `json:"t,omitempty"`
+	Status   DeliveryStatus `json:"s"`
+	Attempts int            `json:"n,omitempty"`
+	Last     int            `json:"l,omitempty"`
+	Next     int64          `json:"d,omitempty"` // ms; when the next attempt is due
+	Until    int64          `json:"u,omitempty"` // ms; no attempt after
+	Personal bool           `json:"p,omitempty"` // the body carries an identity and ends with the result
+	Tries    int            `json:"r,omitempty"` // failed attempts since the last redeliver: the place in the schedule
+	Follower string         `json:"f,omitempty"` // event id of the delivery_expired that follows an undelivered identity
+}
+
+// due reports whether an attempt is due at now.
+func (d *Delivery) due(now time.Time) bool {
+	return d.Status == DeliveryPending && d.Event != "" && d.Next <= now.UnixMilli() && now.UnixMilli() <= d.Until
+}
+
+// nextDelivery is when the earliest pending attempt is due; ok is false when none is pending.
+func (r *record) nextDelivery() (at time.Time, ok bool) {
+	for i := range r.Deliveries {
+		d := &r.Deliveries[i]
+		if d.Status != DeliveryPending || d.Event == "" {
+			continue
+		}
+		if t := time.UnixMilli(d.Next); !ok || t.Before(at) {
+			at, ok = t, true
+		}
+	}
+	return at, ok
+}
+
+// face is what the caller gave to recognise the step-up by.
+type face struct {
+	Reference string            `json:"reference,omitempty"`
+	Metadata  map[string]string `json:"metadata,omitempty"`
+}
+
+// result is what is told of a final step-up. It is stored sealed, so that an
+// edit of the plain state in Redis can misreport nothing.
+type result struct {
+	State     State          `json:"state"`
+	Reason    *Reason        `json:"reason,omitempty"`
+	Identity  *ciba.Identity `json:"identity,omitempty"`
+	Completed int64          `json:"completed"` // ms
+}
+
+// view is the step-up as callers see it.
+func (r *record) view(f face, res *result, ttl time.Duration) StepUp {
+	v := StepUp{
+		ID: r.ID, Status: r.State, Provider: r.Provider, Metadata: f.Metadata,
+		CreatedAt: Time{r.Created}, ExpiresAt: stamp(r.Expires), PurgedAt: stamp(r.Purged),
+	}
+	if f.Reference != "" {
+		v.Reference = &f.Reference
+	}
+	if v.Metadata == nil {
+		v.Metadata = map[string]string{}
+	}
+	if r.State == Asking {
+		v.Status = Pending
+	}
+	if r.State.Final() {
+		v.CompletedAt = stamp(r.Completed)
+		if r.Reason.Code != "" {
+			reason := r.Reason
+			reason.Message = reasonText[reason.Code]
+			v.Reason = &reason
+		}
+	}
+	if res != nil {
+		v.Status, v.Reason, v.Identity = res.State, res.Reason, res.Identity
+		v.CompletedAt = stamp(time.UnixMilli(res.Completed))
+		v.ResultExpiresAt = stamp(time.UnixMilli(res.Completed).Add(ttl))
+	}
+	v.Deliveries = make([]DeliveryView, 0, len(r.Deliveries))
+	for i := range r.Deliveries {
+		v.Deliveries = append(v.Deliveries, r.Deliveries[i].view())
+	}
+	return v
+}
+
+func (d *Delivery) view() DeliveryView {
+	v := DeliveryView{Webhook: d.Webhook, Status: d.Status, Attempts: d.Attempts}
+	if d.Last != 0 {
+		v.LastStatus = &d.Last
+	}
+	if d.Status == DeliveryPending && d.Next != 0 {
+		v.NextAttemptAt = stamp(time.UnixMilli(d.Next))
+	}
+	return v
+}
+
+// asCreated is the step-up as its create request was answered, for repeats of
+// that request.
+func (v StepUp) asCreated() StepUp {
+	v.Status, v.CompletedAt, v.Reason, v.Identity = Pending, nil, nil, nil
+	v.ResultExpiresAt, v.PurgedAt = nil, nil
+	first := []DeliveryView{}
+	seen := map[string]bool{}
+	for _, d := range v.Deliveries {
+		if !seen[d.Webhook] {
+			seen[d.Webhook] = true
+			first = append(first, DeliveryView{Webhook: d.Webhook, Status: DeliveryPending})
+		}
+	}
+	v.Deliveries = first
+	return v
+}
+
+// wants reports whether a webhook that subscribed to patterns gets events of
+// the type. A pattern is a type, or a prefix that ends in an asterisk.
+func wants(patterns []string, typ string) bool {
+	for _, p := range patterns {
+		if prefix, ok := strings.CutSuffix(p, "*"); p == typ || ok && strings.HasPrefix(typ, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// event is the body of a webhook.
+type event struct {
+	Type      string `json:"type"`
+	Timestamp Time   `json:"timestamp"`
+	Data      StepUp `json:"data"`
+}
+
+func (e event) body() []byte {
+	e.Data.Deliveries = nil
+	b, err := json.Marshal(e)
+	if err != nil {
+		panic("worker: an event does not marshal: " + err.Error()) // plain data only
+	}
+	return b
+}

@@ -1,0 +1,308 @@
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"embed"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed scripts/*.lua
+var scriptFiles embed.FS
+
+func script(name string) *redis.Script {
+	read := func(n string) string {
+		b, err := scriptFiles.ReadFile("scripts/" + n + ".lua")
+		if err != nil {
+			panic(err) // embedded at build
+		}
+		return string(b)
+	}
+	return redis.NewScript(read("prelude") + read(name))
+}
+
+var (
+	scriptBegin     = script("begin")
+	scriptAsked     = script("asked")
+	scriptDrop      = script("drop")
+	scriptClaim     = script("claim")
+	scriptRelease   = script("release")
+	scriptNote      = script("note")
+	scriptFinal     = script("final")
+	scriptRound     = script("round")
+	scriptRedeliver = script("redeliver")
+	scriptWake      = script("wake")
+	scriptBeat      = script("beat")
+	scriptPerson    = script("person")
+	scriptRate      = script("rate")
+)
+
+// How long things are kept.
+const (
+	keepIdem     = 24 * time.Hour
+	keepEvents   = 24 * time.Hour                 // a delivery is given up after that
+	keepRecord   = keepEvents + 2*time.Hour       // the tombstone outlives its deliveries and the idempotency key
+	keepPersonal = 10 * time.Minute               // after expires_at, while pending
+	keepUsed     = time.Hour                      // hashes of ID tokens that were accepted
+	askTime      = 15*time.Second + 5*time.Second // /bc-auth and its bookkeeping; longer means the process died
+	askGuess     = 10 * time.Minute               // how long a prompt of unknown expiry may stand on a phone
+)
+
+// The ways a transition can be refused. They are answers, not faults.
+var (
+	errFence = errors.New("another worker owns the step-up")
+	errFinal = errors.New("the step-up is final")
+	errGone  = errors.New("no such step-up")
+)
+
+// store is the Redis side: every transition of a step-up is one script, a
+// compare-and-set on (owner, gen) or on the state. Each call takes a fresh
+// operation id, so a script that a client repeats after a lost reply answers the
+// same again.
+type store struct {
+	rdb    redis.UniversalClient
+	shards int
+}
+
+// held is a step-up as a claim found it: the record, and its sealed fields still sealed.
+type held struct {
+	record
+	personal map[string]string
+	events   map[string]string
+}
+
+func opID() string { return rand.Text() }
+
+// status runs a script that answers with one word.
+func (s *store) status(ctx context.Context, sc *redis.Script, keys []string, args ...any) error {
+	word, err := sc.Run(ctx, s.rdb, keys, args...).Text()
+	if err != nil {
+		return fmt.Errorf("writing a step-up: %w", err)
+	}
+	return refusedBy(word)
+}
+
+func refusedBy(word string) error {
+	switch word {
+	case "ok":
+		return nil
+	case "final":
+		return errFinal
+	case "gone", "done":
+		return errGone
+	}
+	return errFence
+}
+
+// counted runs a script that answers with a word and a wake number.
+func (s *store) counted(ctx context.Context, sc *redis.Script, keys []string, args ...any) (wakes string, err error) {
+	got, err := sc.Run(ctx, s.rdb, keys, args...).StringSlice()
+	if err != nil || len(got) != 2 {
+		return "", fmt.Errorf("writing a step-up: %w", err)
+	}
+	return got[1], refusedBy(got[0])
+}
+
+// existing is what an idempotency key already stands for.
+type existing struct{ id, fingerprint, answer string }
+
+// begin puts the intent on record, unless the idempotency key is taken.
+func (s *store) begin(ctx context.Context, r *record, idem, fingerprint string, personal []any) (*existing, error) {
+	shard := r.shard()
+	fields := r.fields()
+	args := append([]any{opID(), fingerprint, r.ID, askTime.Milliseconds(), keepIdem.Milliseconds(),
+		ms(r.Created.Add(askTime + keepPersonal)), ms(r.Created), keepRecord.Milliseconds(), len(fields)}, fields...)
+	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller)}
+	got, err := scriptBegin.Run(ctx, s.rdb, keys, append(args, personal...)...).StringSlice()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("writing the intent: %w", err)
+	case got[0] == "exists" && len(got) == 4:
+		return &existing{got[1], got[2], got[3]}, nil
+	}
+	return nil, nil
+}
+
+// idempotent is what the key stands for, nil when it is free.
+func (s *store) idempotent(ctx context.Context, shard int, idem string) (*existing, error) {
+	got, err := s.rdb.HMGet(ctx, keyIdem(shard, idem), "id", "fp", "out").Result()
+	if err != nil {
+		return nil, fmt.Errorf("reading the idempotency key: %w", err)
+	}
+	id, _ := got[0].(string)
+	if id == "" {
+		return nil, nil
+	}
+	fp, _ := got[1].(string)
+	out, _ := got[2].(string)
+	return &existing{id, fp, out}, nil
+}
+
+// asked records that the provider took the question.
+func (s *store) asked(ctx context.Context, r *record, op, sealedID string) error {
+	return s.status(ctx, scriptAsked, []string{keyRecord(r.ID), keyOpen(r.shard()), keyPersonal(r.ID)},
+		op, r.ID, (2 * time.Second).Milliseconds(), ms(r.Expires.Add(keepPersonal)), ms(r.Expires), r.Interval.Milliseconds(), ms(r.NotBefore), sealedID)
+}
+
+// drop takes an intent back that was never sent. answer, when not empty, is
+// given again to repeats of the request; otherwise the key is free.
+func (s *store) drop(ctx context.Context, r *record, idem, answer string) error {
+	shard := r.shard()
+	return s.status(ctx, scriptDrop,
+		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller)}, opID(), r.ID, answer)
+}
+
+// takeover is what a claim from a dead owner brings along.
+type takeover struct {
+	died      bool
+	notBefore time.Time
+}
+
+// claim takes a step-up for me, expecting the fence that r shows.
+func (s *store) claim(ctx context.Context, r *record, me string, over takeover) (*held, error) {
+	shard := r.shard()
+	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, me), keyOwned(shard, r.Owner)}
+	wake := verifyGrace + 30*time.Second
+	if !r.State.Final() {
+		wake += max(0, time.Until(r.Expires))
+	}
+	got, err := scriptClaim.Run(ctx, s.rdb, keys, opID(), r.ID, me, r.Owner, r.Gen, wake.Milliseconds(), ms(over.notBefore), flag(over.died)).Slice()
+	if err != nil {
+		return nil, fmt.Errorf("claiming a step-up: %w", err)
+	}
+	if word, _ := got[0].(string); len(got) != 4 {
+		return nil, refusedBy(word)
+	}
+	h := &held{personal: pairs(got[2]), events: pairs(got[3])}
+	var ok bool
+	if h.record, ok = decodeRecord(pairs(got[1])); !ok {
+		return nil, errGone
+	}
+	return h, nil
+}
+
+// pairs is the answer of an HGETALL inside a script.
+func pairs(v any) map[string]string {
+	list, _ := v.([]any)
+	m := make(map[string]string, len(list)/2)
+	for i := 0; i+1 < len(list); i += 2 {
+		k, _ := list[i].(string)
+		m[k], _ = list[i+1].(string)
+	}
+	return m
+}
+
+// pace is the part of a record that outlives a change of owner.
+func (r *record) pace() []any {
+	return []any{r.Interval.Milliseconds(), ms(r.NotBefore), flag(r.Ambiguous), ms(r.PendingAt)}
+}
+
+// release lets a step-up go; the wake number that comes back is for the task that wakes it next.
+func (s *store) release(ctx context.Context, r *record) (wakes string, err error) {
+	shard := r.shard()
+	return s.counted(ctx, scriptRelease, []string{keyRecord(r.ID), keyOpen(shard), keyOwned(shard, r.Owner)},
+		append([]any{opID(), r.ID, r.Owner, r.Gen}, r.pace()...)...)
+}
+
+// note stores what an owner learnt while it goes on.
+func (s *store) note(ctx context.Context, r *record, op, sealedRaw string) error {
+	args := append([]any{op, r.ID, r.Owner, r.Gen}, r.pace()...)
+	return s.status(ctx, scriptNote, []string{keyRecord(r.ID), keyPersonal(r.ID)}, append(args, ms(r.RawAt), sealedRaw)...)
+}
+
+// ending is a final state with everything that is stored in the same step.
+type ending struct {
+	passes     bool // approved and denied pass the fence
+	personal   []any
+	events     []any
+	personalTo time.Time
+}
+
+// final stores the one final state.
+func (s *store) final(ctx context.Context, r *record, op string, e ending) error {
+	fields := r.finalFields()
+	args := append([]any{op, r.ID, r.Owner, r.Gen, flag(e.passes), (15 * time.Second).Milliseconds(),
+		ms(e.personalTo), ms(r.Completed.Add(keepEvents)), ms(r.Completed.Add(keepRecord)), finalTopic, len(fields)}, fields...)
+	args = append(append(args, len(e.personal)), e.personal...)
+	shard := r.shard()
+	return s.status(ctx, scriptFinal,
+		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, r.Owner)}, append(args, e.events...)...)
+}
+
+// purge is what a round takes away: the identity, once everybody has it.
+type purge struct {
+	result string // the sealed result without the identity
+	fields []any  // sealed fields that go
+}
+
+// round stores what a round of webhooks brought and lets the step-up go.
+func (s *store) round(ctx context.Context, r *record, op string, p purge) (wakes string, err error) {
+	next, due := r.nextDelivery()
+	wake := max(0, time.Until(next)) + 5*time.Second // the task comes first; this is for when it is lost
+	if !due {
+		wake = 0
+	}
+	purged := int64(0)
+	if p.result != "" {
+		purged = ms(r.Purged)
+	}
+	shard := r.shard()
+	args := append([]any{op, r.ID, r.Owner, r.Gen, r.deliveries(), flag(due), wake.Milliseconds(), purged, p.result}, p.fields...)
+	return s.counted(ctx, scriptRound, []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyOwned(shard, r.Owner)}, args...)
+}
+
+// redeliver makes deliveries due again; errFence while somebody is sending.
+func (s *store) redeliver(ctx context.Context, r *record) (wakes string, err error) {
+	return s.counted(ctx, scriptRedeliver, []string{keyRecord(r.ID), keyOpen(r.shard())},
+		opID(), r.ID, r.Gen, r.deliveries(), (2 * time.Second).Milliseconds())
+}
+
+// wake counts one wake-up; wakes is "0" when another sweeper was first or there
+// is nothing to wake. deadOwner is empty when the wake-by time passed.
+func (s *store) wake(ctx context.Context, id, deadOwner string) (wakes string, st State, err error) {
+	shard, _ := shardOf(id)
+	got, err := scriptWake.Run(ctx, s.rdb, []string{keyRecord(id), keyOpen(shard)}, opID(), id, deadOwner).StringSlice()
+	if err != nil || len(got) != 2 {
+		return "", "", fmt.Errorf("waking a step-up: %w", err)
+	}
+	return got[0], State(got[1]), nil
+}
+
+// read is the record alone.
+func (s *store) read(ctx context.Context, id string) (*record, error) {
+	h, err := s.rdb.HGetAll(ctx, keyRecord(id)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("reading a step-up: %w", err)
+	}
+	r, ok := decodeRecord(h)
+	if !ok {
+		return nil, errGone
+	}
+	return &r, nil
+}
+
+// load is records with their sealed fields, in one round trip; those that are gone are left out.
+func (s *store) load(ctx context.Context, ids []string) ([]*held, error) {
+	type pair struct{ rec, personal *redis.MapStringStringCmd }
+	cmds := make([]pair, len(ids))
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, id := range ids {
+			cmds[i] = pair{p.HGetAll(ctx, keyRecord(id)), p.HGetAll(ctx, keyPersonal(id))}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading step-ups: %w", err)
+	}
+	var out []*held
+	for _, c := range cmds {
+		if r, ok := decodeRecord(c.rec.Val()); ok {
+			out = append(out, &held{record: r, personal: c.personal.Val()})
+		}
+	}
+	return out, nil
+}

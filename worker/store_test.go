@@ -1,0 +1,275 @@
+package worker
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// stored is a store on the package's redis-server, with a record in it.
+type stored struct {
+	store
+	t *testing.T
+	record
+}
+
+func newStored(t *testing.T) *stored {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: redisAddr, DB: 15, MaxRetries: -1, MaintNotificationsConfig: noMaintenance()})
+	t.Cleanup(func() { c.Close() })
+	s := &stored{store: store{c, 2}, t: t}
+	s.record = record{ID: newID(1), Caller: "bank", Provider: "singpass", State: Asking, Created: time.Now(), Interval: 5 * time.Second,
+		Person: "p", Member: "m"}
+	if e, err := s.begin(t.Context(), &s.record, s.ID, "fp", []any{"ask", "sealed", "face", "sealed"}); e != nil || err != nil {
+		t.Fatalf("begin: %v %v", e, err)
+	}
+	return s
+}
+
+// pendingRecord is a record that a provider took.
+func pendingRecord(t *testing.T) *stored {
+	t.Helper()
+	s := newStored(t)
+	s.Expires = time.Now().Add(5 * time.Minute)
+	if err := s.asked(t.Context(), &s.record, opID(), "sealed"); err != nil {
+		t.Fatalf("asked: %v", err)
+	}
+	s.State = Pending
+	return s
+}
+
+func (s *stored) must(what string, err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+func (s *stored) refuses(what string, got, want error) {
+	s.t.Helper()
+	if !errors.Is(got, want) {
+		s.t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+func (s *stored) now() *record {
+	s.t.Helper()
+	r, err := s.read(s.t.Context(), s.ID)
+	s.must("read", err)
+	return r
+}
+
+func (s *stored) claimed(me string) *held {
+	s.t.Helper()
+	h, err := s.claim(s.t.Context(), s.now(), me, takeover{})
+	s.must("claim", err)
+	return h
+}
+
+// end is a final state as finish writes it.
+func end(r record, st State) (*record, ending) {
+	r.State, r.Completed = st, time.Now()
+	return &r, ending{passes: st == Approved || st == Denied, personal: []any{"result", "sealed"}, personalTo: time.Now().Add(time.Hour)}
+}
+
+func TestClaimIsForOne(t *testing.T) {
+	t.Parallel()
+	s := pendingRecord(t)
+	before := s.now()
+	h := s.claimed("w1")
+	if h.Owner != "w1" || h.Gen != 1 || h.personal["ask"] != "sealed" {
+		t.Fatalf("claimed as %+v", h.record)
+	}
+	_, err := s.claim(t.Context(), before, "w2", takeover{})
+	s.refuses("a claim with the old fence", err, errFence)
+	_, err = s.claim(t.Context(), s.now(), "w2", takeover{})
+	s.must("a claim from an owner known to be dead", err)
+	if r := s.now(); r.Owner != "w2" || r.Gen != 2 {
+		t.Fatalf("taken over as %+v", r)
+	}
+	for owner, want := range map[string]bool{"w1": false, "w2": true} {
+		if in, _ := s.rdb.SIsMember(t.Context(), keyOwned(1, owner), s.ID).Result(); in != want {
+			t.Errorf("in the owned set of %s: %t", owner, in)
+		}
+	}
+}
+
+func TestTakeoverIsAmbiguousAndWaits(t *testing.T) {
+	t.Parallel()
+	s := pendingRecord(t)
+	s.claimed("w1")
+	wait := time.Now().Add(7 * time.Second).Truncate(time.Millisecond)
+	h, err := s.claim(t.Context(), s.now(), "w2", takeover{died: true, notBefore: wait})
+	s.must("claim", err)
+	if !h.Ambiguous || !h.NotBefore.Equal(wait) {
+		t.Fatalf("taken over as %+v", h.record)
+	}
+	// A pace that is slower already stays.
+	h, err = s.claim(t.Context(), s.now(), "w3", takeover{died: true, notBefore: wait.Add(-time.Second)})
+	s.must("claim", err)
+	if !h.NotBefore.Equal(wait) {
+		t.Errorf("not before %v, want %v", h.NotBefore, wait)
+	}
+}
+
+// Everything an owner writes names the fence; whoever lost it changes nothing.
+func TestAFormerOwnerWritesNothing(t *testing.T) {
+	t.Parallel()
+	s := pendingRecord(t)
+	old := s.claimed("w1").record
+	s.claimed("w2")
+	before, _ := s.rdb.HGetAll(t.Context(), keyRecord(s.ID)).Result()
+
+	_, err := s.release(t.Context(), &old)
+	s.refuses("release", err, errFence)
+	s.refuses("note", s.note(t.Context(), &old, opID(), "raw"), errFence)
+	_, err = s.round(t.Context(), &old, opID(), purge{})
+	s.refuses("round", err, errFence)
+	for _, st := range []State{Expired, Failed, Unknown, Cancelled} {
+		r, e := end(old, st)
+		s.refuses("final "+string(st), s.final(t.Context(), r, opID(), e), errFence)
+	}
+	after, _ := s.rdb.HGetAll(t.Context(), keyRecord(s.ID)).Result()
+	for k, v := range before {
+		if after[k] != v {
+			t.Errorf("field %s changed from %q to %q", k, v, after[k])
+		}
+	}
+}
+
+// The provider says approved or denied once, to whoever asks: that passes the fence, while nothing is final.
+func TestOnlyThePersonsWordPassesTheFence(t *testing.T) {
+	t.Parallel()
+	for _, st := range []State{Approved, Denied} {
+		s := pendingRecord(t)
+		old := s.claimed("w1").record
+		s.claimed("w2")
+		r, e := end(old, st)
+		s.must("final", s.final(t.Context(), r, opID(), e))
+		for _, again := range []State{Approved, Denied, Expired, Unknown} {
+			r, e := end(*s.now(), again)
+			s.refuses("a second final state", s.final(t.Context(), r, opID(), e), errFinal)
+		}
+		if got := s.now().State; got != st {
+			t.Errorf("state %s, want %s", got, st)
+		}
+	}
+}
+
+// A script that is repeated after its reply was lost answers the same and does nothing twice.
+func TestScriptsAnswerARepeatTheSame(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := newStored(t)
+	s.Expires = time.Now().Add(time.Minute)
+	op := opID()
+	s.must("asked", s.asked(ctx, &s.record, op, "sealed"))
+	s.must("asked again", s.asked(ctx, &s.record, op, "sealed"))
+
+	args := []any{op + "c", s.ID, "w1", "", 0, 1000, 0, "0"}
+	keys := []string{keyRecord(s.ID), keyOpen(1), keyPersonal(s.ID), keyEvents(s.ID), keyOwned(1, "w1"), keyOwned(1, "")}
+	for range 2 {
+		got, err := scriptClaim.Run(ctx, s.rdb, keys, args...).Slice()
+		if err != nil || got[0] != "ok" {
+			t.Fatalf("claim: %v %v", got, err)
+		}
+	}
+	mine := s.now()
+	if mine.Gen != 1 {
+		t.Fatalf("gen %d after a repeated claim, want 1", mine.Gen)
+	}
+	for range 2 {
+		s.must("note", s.note(ctx, mine, op+"n", "raw"))
+	}
+	mine.Deliveries = []Delivery{{Webhook: "ledger", Event: "evt_1", Status: DeliveryPending, Next: 1, Until: 2}}
+	r, e := end(*mine, Approved)
+	for range 2 {
+		s.must("final", s.final(ctx, r, op+"f", e))
+	}
+	first, err := s.round(ctx, r, op+"r", purge{})
+	s.must("round", err)
+	second, err := s.round(ctx, r, op+"r", purge{})
+	s.must("round again", err)
+	if first != second {
+		t.Errorf("wake numbers %s and %s", first, second)
+	}
+	rel := []any{op + "x", s.ID, 1, "[]", 1000}
+	for i := range 2 {
+		got, err := scriptRedeliver.Run(ctx, s.rdb, []string{keyRecord(s.ID), keyOpen(1)}, rel...).StringSlice()
+		if err != nil || got[0] != "ok" {
+			t.Fatalf("redeliver %d: %v %v", i, got, err)
+		}
+	}
+	if got := s.now(); got.Gen != 2 || got.State != Approved {
+		t.Errorf("ended as %+v", got)
+	}
+}
+
+func TestBeginRepeatedIsItsOwnTwin(t *testing.T) {
+	t.Parallel()
+	s := newStored(t)
+	other := s.record
+	other.ID = newID(1)
+	e, err := s.begin(t.Context(), &other, s.ID, "fp2", []any{"ask", "x"})
+	s.must("begin", err)
+	if e == nil || e.id != s.ID || e.fingerprint != "fp" {
+		t.Fatalf("a taken key answers %+v", e)
+	}
+	if n, _ := s.rdb.Exists(t.Context(), keyRecord(other.ID), keyPersonal(other.ID)).Result(); n != 0 {
+		t.Error("the twin left keys behind")
+	}
+}
+
+func TestDropTakesAnIntentBackOnlyBeforeItWasAsked(t *testing.T) {
+	t.Parallel()
+	s := newStored(t)
+	s.must("drop", s.drop(t.Context(), &s.record, s.ID, `{"code":"x"}`))
+	s.must("drop repeated", s.drop(t.Context(), &s.record, s.ID, `{"code":"x"}`))
+	if e, err := s.idempotent(t.Context(), 1, s.ID); err != nil || e == nil || e.answer != `{"code":"x"}` {
+		t.Errorf("the key answers %+v, %v", e, err)
+	}
+	p := pendingRecord(t)
+	p.refuses("drop of a pending step-up", p.drop(t.Context(), &p.record, p.ID, ""), errFinal)
+}
+
+func TestOneSweeperWakes(t *testing.T) {
+	t.Parallel()
+	s := pendingRecord(t)
+	s.claimed("w1")
+	first, st, err := s.wake(t.Context(), s.ID, "w1")
+	s.must("wake", err)
+	second, _, err := s.wake(t.Context(), s.ID, "w1")
+	s.must("wake", err)
+	if first == "0" || st != Pending || second != "0" {
+		t.Errorf("wake numbers %s and %s, want one wake-up", first, second)
+	}
+	// Not overdue, so not woken; overdue, woken once.
+	if n, _, _ := s.wake(t.Context(), s.ID, ""); n != "0" {
+		t.Errorf("woken before its time: %s", n)
+	}
+	s.rdb.ZAdd(t.Context(), keyOpen(1), redis.Z{Score: 1, Member: s.ID})
+	a, _, _ := s.wake(t.Context(), s.ID, "")
+	b, _, _ := s.wake(t.Context(), s.ID, "")
+	if a == "0" || b != "0" {
+		t.Errorf("overdue: wake numbers %s and %s", a, b)
+	}
+}
+
+func TestReleaseKeepsThePace(t *testing.T) {
+	t.Parallel()
+	s := pendingRecord(t)
+	r := s.claimed("w1").record
+	r.Interval, r.Ambiguous = 15*time.Second, true
+	r.NotBefore, r.PendingAt = time.UnixMilli(1800000000001), time.UnixMilli(1700000000001)
+	_, err := s.release(t.Context(), &r)
+	s.must("release", err)
+	got := s.now()
+	if got.Owner != "" || got.Interval != r.Interval || !got.Ambiguous || !got.NotBefore.Equal(r.NotBefore) || !got.PendingAt.Equal(r.PendingAt) {
+		t.Errorf("released as %+v", got)
+	}
+	if n, _ := s.rdb.Exists(t.Context(), keyOwned(1, "w1")).Result(); n != 0 {
+		t.Error("still in the owned set")
+	}
+}

@@ -1,0 +1,147 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// errNoProvider: this process's configuration lacks the record's provider.
+var errNoProvider = errors.New("the provider is not in this process's configuration")
+
+// take claims a step-up for this process and opens what it needs to go on.
+func (w *Worker) take(ctx context.Context, id string) (*session, error) {
+	if w.Draining() {
+		return nil, errDrain
+	}
+	if w.running(id) != nil {
+		return nil, errFence
+	}
+	r, err := w.store.read(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	set := w.settings.Load()
+	if _, ok := set.Providers[r.Provider]; !ok && !r.State.Final() {
+		return nil, errNoProvider
+	}
+	if r.State == Asking {
+		return nil, w.giveUpAsking(ctx, set, id)
+	}
+	over, err := w.overtake(ctx, set, r)
+	if err != nil {
+		return nil, err
+	}
+	me, err := w.lease.await(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h, err := w.store.claim(ctx, r, me, over)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{held: h, set: set, takenOver: over.died, cancelled: make(chan struct{})}
+	if err := w.unseal(s); err != nil {
+		if errors.Is(err, errNoKey) {
+			_, _ = w.store.release(ctx, &s.record)
+			return nil, err
+		}
+		w.alarm("sealed fields of a step-up are missing or do not open", s)
+		s.lost = true
+	}
+	w.remember(s)
+	return s, nil
+}
+
+// overtake looks at the owner the record names. A live one is left alone. After
+// a dead one, nobody polls before a request that it left open at the provider
+// must have ended: its last possible send, plus the longer of interval and hold.
+func (w *Worker) overtake(ctx context.Context, set *Settings, r *record) (takeover, error) {
+	if r.Owner == "" {
+		return takeover{}, nil
+	}
+	o, err := w.lease.judge(ctx, r.Owner)
+	if err != nil {
+		return takeover{}, err
+	}
+	if !o.dead {
+		return takeover{}, errFence
+	}
+	if r.State.Final() {
+		return takeover{}, nil
+	}
+	return takeover{true, o.lastBeat.Add(sendWithin + max(r.Interval, set.Providers[r.Provider].Hold))}, nil
+}
+
+// unseal opens what a session needs and sets its pace.
+func (w *Worker) unseal(s *session) error {
+	open := s.set.Sealer.unsealJSON
+	if err := open(s.held, "face", &s.face); err != nil && s.personal["face"] != "" {
+		return err
+	}
+	if s.State.Final() {
+		return nil // deliveries open their own
+	}
+	if err := errors.Join(open(s.held, "ask", &s.asked.Question), open(s.held, "req", &s.asked.ID)); err != nil {
+		return err
+	}
+	if s.personal["raw"] != "" {
+		if err := open(s.held, "raw", &s.asked.Raw); err != nil {
+			return err
+		}
+		s.asked.RawAt = s.RawAt
+	}
+	s.asked.Created, s.asked.Expires, s.asked.Interval = s.Created, s.Expires, s.Interval
+	s.pace = pace{interval: s.Interval, expires: s.Expires}
+	return nil
+}
+
+// giveUpAsking ends an intent whose process died before it stored what /bc-auth
+// said: nobody knows whether the person was asked, and it is never asked again.
+func (w *Worker) giveUpAsking(ctx context.Context, set *Settings, id string) error {
+	found, err := w.store.load(ctx, []string{id})
+	if err != nil || len(found) == 0 {
+		return errors.Join(err, errGone)
+	}
+	h := found[0]
+	if h.State != Asking || time.Since(h.Created) < askTime {
+		return errFence
+	}
+	s := &session{held: h, set: set}
+	if err := w.unsealFace(s); err != nil {
+		return err
+	}
+	if err := w.finish(ctx, s, verdict{state: Unknown, reason: Reason{Code: InitiationUnknown}}, nil); err != nil {
+		return fmt.Errorf("ending an intent: %w", err)
+	}
+	w.wakeDelivery(ctx, &s.record)
+	return errGone // nothing is left to do for a poll
+}
+
+// unsealFace opens only what callers gave; missing is not a fault.
+func (w *Worker) unsealFace(s *session) error {
+	if s.personal["face"] == "" {
+		return nil
+	}
+	return s.set.Sealer.unsealJSON(s.held, "face", &s.face)
+}
+
+func (w *Worker) remember(s *session) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sessions[s.ID] = s
+}
+
+func (w *Worker) forget(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.sessions, id)
+}
+
+// running is the session of a step-up that this process holds, nil when it does not.
+func (w *Worker) running(id string) *session {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sessions[id]
+}

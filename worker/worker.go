@@ -1,0 +1,237 @@
+// Package worker is the core of stepup: a step-up from the caller's request to
+// the signed webhook.
+//
+// The record in Redis is the truth; an asynq task is only a wake-up. asynq may
+// lose, repeat or delay any task, and every step-up still finishes. Every
+// transition of a record is one compare-and-set script (store.go). A step-up has
+// at most one owner, a process with a live lease (owner.go), and that process
+// stays with it: it polls on its own timer and touches Redis only when something
+// changes (poll.go). What an answer means is decided by one pure function
+// (settle.go). Personal data is stored sealed, beside the record (seal.go).
+//
+// The package trusts Redis to keep what it acknowledged and a Provider to keep
+// its contract; it trusts nothing it reads from a sealed field that does not open.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"stepup/webhook"
+)
+
+// Role says which half of the service a process runs.
+type Role string
+
+// The roles. A process of either role holds a lease; only RoleWorker and
+// RoleAll poll, deliver and sweep.
+const (
+	RoleAll    Role = "all"
+	RoleAPI    Role = "api"
+	RoleWorker Role = "worker"
+)
+
+// Options is what a Worker needs for its whole life.
+type Options struct {
+	// Store, Queue and Lease are three clients of the same Redis: for records,
+	// for asynq, and a small pool of its own for the lease, so that a beat never
+	// queues behind work. MaxRetries must be -1 on each.
+	Store, Queue, Lease redis.UniversalClient
+	Shards              int // key slots and poll queues; fixed for the life of the data
+	MaxInFlight         int // step-ups this process polls at once
+	MaxInFlightTotal    int // step-ups in flight over all workers; beyond it creates are refused
+	Role                Role
+	Log                 *slog.Logger
+}
+
+// Settings is what may change while a Worker runs: see Reload.
+type Settings struct {
+	Providers map[string]ProviderSettings
+	Callers   map[string]Caller
+	Sealer    *Sealer
+	Sender    *webhook.Sender
+
+	PersonInFlight int // pushes to one person at one provider at once
+	PersonPerHour  int
+	CallerRate     float64 // creates a second of one caller; 0: no limit
+	CallerBurst    int
+
+	ResultTTL       time.Duration // how long a result can be fetched after it is final
+	PurgeOnDelivery bool          // the identity goes as soon as every webhook that carries it has it
+}
+
+// ProviderSettings is one configured provider.
+type ProviderSettings struct {
+	Provider Provider
+	Interval time.Duration // between polls when the provider names none
+	Hold     time.Duration // how long the provider may hold a poll of a process that froze
+	Paused   bool
+}
+
+// Caller is one bank backend.
+type Caller struct {
+	Providers []string
+	MayList   bool
+	Paused    bool
+	Webhooks  []Webhook
+}
+
+// Webhook is one endpoint of a caller.
+type Webhook struct {
+	Name      string
+	Endpoint  webhook.Endpoint
+	Events    []string // types, or prefixes that end in *
+	Reference bool     // events carry no personal data; the receiver fetches the result
+}
+
+// Worker is the service: create it with New, run it with Run, ask it with Ask.
+type Worker struct {
+	opts  Options
+	log   *slog.Logger
+	store store
+	lease *lease
+	queue *queue
+	met   instruments
+	crew  crew
+	final hub
+
+	settings atomic.Pointer[Settings]
+	inFlight atomic.Int64 // over all workers, as last counted
+	swept    atomic.Int64 // when the sweeper last got through, Unix ms
+
+	draining  chan struct{} // closed when the drain begins
+	drainOnce sync.Once
+
+	mu       sync.Mutex
+	sessions map[string]*session
+	serving  sync.WaitGroup // handlers, rounds and creates that a drain waits for
+	slots    endpointSlots
+}
+
+// New prepares a Worker. It does not touch Redis: Run does.
+func New(o Options, s Settings) (*Worker, error) {
+	if o.Shards < 1 || o.Shards > 64 {
+		return nil, fmt.Errorf("shards is %d, want 1 to 64", o.Shards)
+	}
+	w := &Worker{
+		opts: o, log: o.Log, store: store{o.Store, o.Shards}, lease: newLease(o.Lease),
+		crew: newCrew(), draining: make(chan struct{}), sessions: map[string]*session{},
+	}
+	var err error
+	if w.met, err = newInstruments(); err != nil {
+		return nil, err
+	}
+	w.queue = newQueue(o, w)
+	w.Reload(s)
+	return w, nil
+}
+
+// Reload takes new settings into use. What is under way goes on with the old
+// ones until its next step.
+func (w *Worker) Reload(s Settings) { w.settings.Store(&s) }
+
+// Run works until ctx ends, then drains: no new claims, answers in flight are
+// awaited and stored, ownership is let go. It returns when all of that is done.
+func (w *Worker) Run(ctx context.Context) error {
+	if err := w.checkShards(ctx); err != nil {
+		return err
+	}
+	// The lease outlives ctx: it is needed for as long as the drain takes.
+	live, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	background.Go(func() { w.keepLease(live) })
+	background.Go(func() { w.listen(live) })
+	background.Go(func() { w.sweep(live) })
+	if w.opts.Role != RoleAPI {
+		if err := w.queue.start(); err != nil {
+			stop()
+			close(w.crew.over)
+			background.Wait()
+			return fmt.Errorf("starting the task servers: %w", err)
+		}
+	}
+	<-ctx.Done()
+	w.drain()
+	err := w.lease.goodbye(live)
+	stop()
+	close(w.crew.over)
+	background.Wait()
+	return err
+}
+
+// drainTime covers the longest answer in flight (40 s) and its bookkeeping.
+const drainTime = 45 * time.Second
+
+// drain lets everything in flight end and lets go of the rest.
+func (w *Worker) drain() {
+	w.drainOnce.Do(func() { close(w.draining) })
+	w.queue.stop() // no new tasks; those that run see draining
+	done := make(chan struct{})
+	go func() { w.serving.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(drainTime):
+		w.log.Error("drain took too long; what is left is taken over by others", "in_flight", w.InFlight())
+	}
+	w.queue.shutdown()
+}
+
+// Draining reports whether the process is on its way out: creates are refused
+// and long polls end.
+func (w *Worker) Draining() bool {
+	select {
+	case <-w.draining:
+		return true
+	default:
+		return false
+	}
+}
+
+// InFlight is how many step-ups this process holds.
+func (w *Worker) InFlight() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.sessions)
+}
+
+// Ready reports why this process should get no requests, nil when it should.
+func (w *Worker) Ready(ctx context.Context) error {
+	if w.Draining() {
+		return errors.New("draining")
+	}
+	if err := w.opts.Store.Set(ctx, keyReady, "1", time.Minute).Err(); err != nil {
+		return fmt.Errorf("writing to Redis: %w", err)
+	}
+	if _, ok, _ := w.lease.holder(); !ok {
+		return errors.New("no lease: Redis did not confirm a beat lately")
+	}
+	if age := time.Since(time.UnixMilli(w.swept.Load())); age > 30*time.Second {
+		return errors.New("the sweeper stands still")
+	}
+	return nil
+}
+
+// checkShards makes sure that the data was written with as many shards: with
+// another number nothing would be found.
+func (w *Worker) checkShards(ctx context.Context) error {
+	want := strconv.Itoa(w.opts.Shards)
+	if err := w.opts.Store.SetNX(ctx, keyShards, want, 0).Err(); err != nil {
+		return fmt.Errorf("reaching Redis: %w", err)
+	}
+	got, err := w.opts.Store.Get(ctx, keyShards).Result()
+	if err != nil {
+		return fmt.Errorf("reaching Redis: %w", err)
+	}
+	if got != want {
+		return fmt.Errorf("redis.shards is %s, but the data in this Redis was written with %s; set it back, or start with an empty Redis", want, got)
+	}
+	return nil
+}
