@@ -35,9 +35,10 @@ type reply struct {
 // post sends one form, once, and has the reply judged. A *Transient of its own means that not a byte was sent, an *Ambiguous that
 // some may have been; every other error is judge's.
 //
-// net/http must have no way to send it twice. It repeats a POST by itself when the request has a GetBody or an Idempotency-Key header
-// and a reused connection turns out dead; there is neither. Nor is there an http.Client, whose business redirects are: 307 and 308 would
-// carry the client assertion to another address.
+// net/http repeats a POST by itself when a reused connection turns out dead and either nothing at all was written on it, which is safe
+// and why there is a GetBody (an idle connection that the provider has just closed costs nothing), or the request carries an
+// Idempotency-Key header, which would not be safe and which we never send. Nor is there an http.Client, whose business redirects are:
+// 307 and 308 would carry the client assertion to another address.
 func (c *Client) post(ctx context.Context, to *url.URL, form string, judge func(reply) error) error {
 	var w wire
 	req := (&http.Request{
@@ -49,7 +50,7 @@ func (c *Client) post(ctx context.Context, to *url.URL, form string, judge func(
 		ProtoMinor:    1,
 		Header:        c.header,
 		Body:          io.NopCloser(strings.NewReader(form)),
-		GetBody:       nil,
+		GetBody:       func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(form)), nil },
 		ContentLength: int64(len(form)),
 	}).WithContext(httptrace.WithClientTrace(ctx, w.trace()))
 

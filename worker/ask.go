@@ -32,7 +32,9 @@ type pushed struct {
 // From the moment the intent is on record, Ask no longer depends on ctx: a caller
 // that goes away changes nothing for the person who is being asked.
 func (w *Worker) Ask(ctx context.Context, q Request) (StepUp, error) {
-	w.serving.Add(1)
+	if !w.enter() {
+		return StepUp{}, draining()
+	}
 	defer w.serving.Done()
 	set := w.settings.Load()
 	c := w.newCreate(set, &q)
@@ -79,8 +81,6 @@ func (w *Worker) admit(set *Settings, q *Request) error {
 	caller := set.Callers[q.Caller]
 	p, ok := set.Providers[q.Provider]
 	switch {
-	case w.Draining():
-		return &Error{Code: CodeDraining, Detail: "This process is stopping. Nothing was sent; try again.", RetryAfter: time.Second}
 	case !ok || !slices.Contains(caller.Providers, q.Provider):
 		return &Error{Code: CodeInvalidRequest, Detail: "The request has mistakes.", Fields: []FieldError{{Field: "provider", Message: "is not a provider this caller may use"}}}
 	case p.Paused || caller.Paused:

@@ -12,7 +12,9 @@ const cancelWithin = 5 * time.Second
 // Cancel stops polling and ends the step-up as cancelled. The prompt on the
 // phone stays: CIBA has no message that takes it back. Final: already_final.
 func (w *Worker) Cancel(ctx context.Context, caller, id string) (StepUp, error) {
-	w.serving.Add(1)
+	if !w.enter() {
+		return StepUp{}, draining()
+	}
 	defer w.serving.Done()
 	ctx, cancel := context.WithTimeout(ctx, cancelWithin)
 	defer cancel()

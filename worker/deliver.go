@@ -44,7 +44,9 @@ func (e *endpointSlots) free(name string) {
 
 // deliverLater takes a final step-up whose webhooks are due again.
 func (w *Worker) deliverLater(ctx context.Context, id string) {
-	w.serving.Add(1)
+	if !w.enter() {
+		return
+	}
 	defer w.serving.Done()
 	s, err := w.take(ctx, id)
 	if err != nil {

@@ -49,3 +49,8 @@ func (e *Error) Error() string {
 func storageDown() *Error {
 	return &Error{Code: CodeStorageUnavailable, Detail: "The store does not answer. Nothing is lost; try again.", RetryAfter: time.Second}
 }
+
+// draining is what a caller is told by a process on its way out.
+func draining() *Error {
+	return &Error{Code: CodeDraining, Detail: "This process is stopping. Nothing was sent; try again.", RetryAfter: time.Second}
+}

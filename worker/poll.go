@@ -40,7 +40,9 @@ var (
 // of webhooks is out, or until the process drains. If we die anywhere in here,
 // the sweeper of another process finds the step-up among what we owned.
 func (w *Worker) poll(ctx context.Context, id string) {
-	w.serving.Add(1)
+	if !w.enter() {
+		return
+	}
 	defer w.serving.Done()
 	s, err := w.take(ctx, id)
 	if err != nil {

@@ -107,8 +107,7 @@ type Worker struct {
 	inFlight atomic.Int64 // over all workers, as last counted
 	swept    atomic.Int64 // when the sweeper last got through, Unix ms
 
-	draining  chan struct{} // closed when the drain begins
-	drainOnce sync.Once
+	draining chan struct{} // closed when the drain begins
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -172,7 +171,9 @@ const drainTime = 45 * time.Second
 
 // drain lets everything in flight end and lets go of the rest.
 func (w *Worker) drain() {
-	w.drainOnce.Do(func() { close(w.draining) })
+	w.mu.Lock()
+	close(w.draining)
+	w.mu.Unlock()
 	w.queue.stop() // no new tasks; those that run see draining
 	done := make(chan struct{})
 	go func() { w.serving.Wait(); close(done) }()
@@ -193,6 +194,18 @@ func (w *Worker) Draining() bool {
 	default:
 		return false
 	}
+}
+
+// enter begins something that a drain waits for; false when the drain has begun.
+// What enters ends with w.serving.Done.
+func (w *Worker) enter() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.Draining() {
+		return false
+	}
+	w.serving.Add(1)
+	return true
 }
 
 // InFlight is how many step-ups this process holds.

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"stepup/config"
+)
+
+type checkCmd struct {
+	Config string `short:"c" required:"" placeholder:"FILE" help:"The configuration."`
+	Online bool   `help:"Also reach Redis and every provider: discovery and key set."`
+}
+
+func (checkCmd) Help() string {
+	return `Loads everything that serve would load and prints every mistake with its file, line and remedy. Exit code 0: serve will
+start; 2: mistakes; 1: with --online, something could not be reached.
+
+Example:
+  stepup check --config stepup.yaml --online`
+}
+
+func (c checkCmd) Run(e *env) error {
+	p, err := load(c.Config, os.Environ(), nil)
+	if problems, ok := errors.AsType[config.Problems](err); ok {
+		for _, one := range problems {
+			fmt.Fprintln(e.stdout, one)
+		}
+		fmt.Fprintf(e.stdout, "%s: %s\n", c.Config, count(len(problems), "mistake"))
+		return errors.Join(errTold, problems)
+	}
+	if err != nil {
+		return err
+	}
+	if p.cfg.Development {
+		fmt.Fprintf(e.stdout, "%s: development: true; not for real people\n", c.Config)
+	}
+	if c.Online && !c.online(e, p) {
+		return errTold
+	}
+	fmt.Fprintf(e.stdout, "%s: good: %s, %s\n", c.Config, count(len(p.cfg.Providers), "provider"), count(len(p.cfg.Callers), "caller"))
+	return nil
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// online tries what serve needs of others, side by side, and prints a line for each.
+func (c checkCmd) online(e *env, p *parts) bool {
+	ctx, cancel := context.WithTimeout(e.ctx, 20*time.Second)
+	defer cancel()
+	tries := map[string]func() error{"redis.url": func() error { return reachRedis(ctx, p.cfg.Redis, e) }}
+	for name, client := range p.clients {
+		tries["providers."+name] = func() error { return client.Ready(ctx) }
+	}
+	results := map[string]error{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for name, try := range tries {
+		wg.Go(func() {
+			err := try()
+			mu.Lock()
+			defer mu.Unlock()
+			results[name] = err
+		})
+	}
+	wg.Wait()
+	good := true
+	for _, name := range slices.Sorted(maps.Keys(results)) {
+		if err := results[name]; err != nil {
+			good = false
+			fmt.Fprintf(e.stdout, "%s: %s: %v\n", c.Config, name, err)
+		} else {
+			fmt.Fprintf(e.stdout, "%s: %s: reached\n", c.Config, name)
+		}
+	}
+	return good
+}
+
+// reachRedis connects and judges as serve does; warnings go to the log.
+func reachRedis(ctx context.Context, cfg config.Redis, e *env) error {
+	if cfg.URL == embedded {
+		return nil
+	}
+	_, forget, err := openRedis(ctx, cfg, e.log)
+	if err != nil {
+		return err
+	}
+	forget()
+	return nil
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"stepup/ciba/jose"
+	"stepup/webhook"
+	"stepup/worker"
+)
+
+// The files of a key folder.
+const (
+	privateFile = "private.jwks.json"
+	publicFile  = "public.jwks.json"
+	sealFile    = "seal.keys"
+)
+
+type keygenCmd struct {
+	Out     string `placeholder:"DIR" help:"Folder for private.jwks.json, public.jwks.json and seal.keys; made if it is not there."`
+	Rotate  string `enum:",sig,enc" default:"" placeholder:"USE" help:"Add the next key, sig or enc, to the folder's private.jwks.json."`
+	Webhook string `placeholder:"FILE" help:"Write a new webhook secret to this file."`
+}
+
+func (keygenCmd) Help() string {
+	return `New keys for a provider (P-256: ES256 to sign, ECDH-ES+A256KW to decrypt) and a key that seals personal data in Redis. Nothing
+is ever overwritten. Private files are for their owner alone (0600).
+
+--rotate sig adds a key at the end: it is published at once; when the provider has read the set again (Singpass: after an
+hour), move it to the front, and it signs. --rotate enc adds a key in front: it is published in place of the old one, which
+still decrypts. SIGHUP makes a running service read the file.
+
+Examples:
+  stepup keygen --out secrets
+  stepup keygen --out secrets --rotate sig
+  stepup keygen --webhook secrets/ledger.whsec`
+}
+
+func (c keygenCmd) Run(e *env) error {
+	if c.Out == "" && (c.Webhook == "" || c.Rotate != "") {
+		return usageError{"keygen needs --out DIR, or --webhook FILE (try `stepup keygen --help`)"}
+	}
+	var written []string
+	if c.Webhook != "" {
+		if err := writeNew(c.Webhook, []byte(webhook.NewSecret()+"\n"), 0o600); err != nil {
+			return err
+		}
+		written = append(written, c.Webhook)
+	}
+	if c.Out != "" {
+		make := newKeys
+		if c.Rotate != "" {
+			make = func(dir string) ([]string, error) { return rotateKeys(dir, c.Rotate) }
+		}
+		more, err := make(c.Out)
+		if err != nil {
+			return err
+		}
+		written = append(written, more...)
+	}
+	for _, path := range written {
+		fmt.Fprintln(e.stdout, "wrote", path)
+	}
+	return nil
+}
+
+// newKeys fills a folder in which none of its files exists yet.
+func newKeys(dir string) ([]string, error) {
+	var there []string
+	for _, name := range []string{privateFile, publicFile, sealFile} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			there = append(there, name)
+		}
+	}
+	if len(there) > 0 {
+		return nil, fmt.Errorf("%s has %s already, and keys are never overwritten; use --rotate sig or --rotate enc to add a key, or another folder",
+			dir, strings.Join(there, ", "))
+	}
+	now := time.Now()
+	private, err := jose.Generate(now)
+	if err != nil {
+		return nil, fmt.Errorf("making keys: %w", err)
+	}
+	public, err := publicPart(private)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	// The seal key comes last: a folder that has it has everything.
+	return writeAll(dir, []keyFile{
+		{privateFile, private, 0o600},
+		{publicFile, public, 0o644},
+		{sealFile, worker.NewSealKeys(now.UTC().Format("2006-01-02")), 0o600},
+	}, writeNew)
+}
+
+// rotateKeys adds a key of a use, sig or enc. The old ones stay, so replacing the file loses nothing.
+func rotateKeys(dir, use string) ([]string, error) {
+	path := filepath.Join(dir, privateFile)
+	old, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s does not exist; make the first keys with `stepup keygen --out %s`", path, dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	private, err := jose.Rotate(old, use, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	public, err := publicPart(private)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return writeAll(dir, []keyFile{{privateFile, private, 0o600}, {publicFile, public, 0o644}}, replace)
+}
+
+func publicPart(private []byte) ([]byte, error) {
+	keys, err := jose.ReadKeys(private)
+	if err != nil {
+		return nil, err
+	}
+	return append(bytes.TrimRight(keys.Public(), "\n"), '\n'), nil
+}
+
+type keyFile struct {
+	name    string
+	content []byte
+	mode    fs.FileMode
+}
+
+func writeAll(dir string, files []keyFile, write func(string, []byte, fs.FileMode) error) (written []string, err error) {
+	for _, f := range files {
+		path := filepath.Join(dir, f.name)
+		if err := write(path, f.content, f.mode); err != nil {
+			return nil, err
+		}
+		written = append(written, path)
+	}
+	return written, nil
+}
+
+// writeNew writes a file that must not exist. It appears whole or not at all.
+func writeNew(path string, content []byte, mode fs.FileMode) error {
+	temp, err := writeTemp(path, content, mode)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp)
+	if err := os.Link(temp, path); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists already and is not overwritten", path)
+	} else if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}
+
+// replace changes a file in one step.
+func replace(path string, content []byte, mode fs.FileMode) error {
+	temp, err := writeTemp(path, content, mode)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		os.Remove(temp)
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}
+
+// writeTemp writes beside path, down to the disk.
+func writeTemp(path string, content []byte, mode fs.FileMode) (name string, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err != nil {
+		os.Remove(f.Name())
+		return "", fmt.Errorf("writing %s: %w", path, err)
+	}
+	return f.Name(), nil
+}

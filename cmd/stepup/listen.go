@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"stepup/webhook"
+	"stepup/worker/api"
+)
+
+type listenCmd struct {
+	Listen string `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where to listen (default ${default})."`
+	Secret string `required:"" placeholder:"FILE" help:"The webhook's secrets file: one whsec_ line each."`
+}
+
+func (listenCmd) Help() string {
+	return `A receiver for trying things out: every path takes webhooks. Each is verified (Standard Webhooks) and printed, answered 204
+when it is good and 401 when it is not.
+
+Example:
+  stepup keygen --webhook ledger.whsec
+  stepup listen --secret ledger.whsec
+and in the configuration: url: http://127.0.0.1:9090/hooks, secrets_file: ledger.whsec, development: true`
+}
+
+func (c listenCmd) Run(e *env) error {
+	file, err := os.ReadFile(c.Secret)
+	if err != nil {
+		return err
+	}
+	secrets, err := webhook.ParseSecrets(file)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Secret, err)
+	}
+	l, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.stdout, "webhooks are awaited at http://%s/\n", l.Addr())
+	in := &inbox{secrets: secrets, seen: map[string]bool{}, show: func(n news) { n.print(e.stdout) }}
+	return serveHTTP(e.ctx, l, api.NewHTTPServer(in, e.log))
+}
+
+// serveHTTP serves until ctx ends.
+func serveHTTP(ctx context.Context, l net.Listener, srv *http.Server) error {
+	defer context.AfterFunc(ctx, func() {
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if srv.Shutdown(within) != nil {
+			_ = srv.Close()
+		}
+	})()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// news is one request that came to an inbox.
+type news struct {
+	at    time.Time
+	id    string // webhook-id
+	body  []byte
+	again bool // the id was there before: stop here, a receiver has done its work already
+	err   error
+}
+
+// inbox is a receiver of webhooks: it verifies, remembers ids and shows what came.
+type inbox struct {
+	secrets []webhook.Secret
+	show    func(news)
+
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+func (in *inbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	now := time.Now()
+	m, err := webhook.Read(r, in.secrets, now)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if err != nil {
+		in.show(news{at: now, err: err})
+		http.Error(w, "not verified", http.StatusUnauthorized)
+		return
+	}
+	in.show(news{at: now, id: m.ID, body: m.Body, again: in.seen[m.ID]})
+	in.seen[m.ID] = true
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (n news) print(w io.Writer) {
+	at := n.at.Format("15:04:05.000")
+	switch {
+	case n.err != nil:
+		fmt.Fprintf(w, "%s  REFUSED   %v\n", at, n.err)
+		return
+	case n.again:
+		fmt.Fprintf(w, "%s  verified  %s  (again: the same event as before)\n", at, n.id)
+		return
+	}
+	var text bytes.Buffer
+	if json.Indent(&text, n.body, "  ", "  ") != nil {
+		text.Reset()
+		text.Write(n.body)
+	}
+	fmt.Fprintf(w, "%s  verified  %s\n  %s\n", at, n.id, text.Bytes())
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"stepup/config"
+	"stepup/worker"
+)
+
+type serveCmd struct {
+	Config string `short:"c" required:"" placeholder:"FILE" help:"The configuration. deploy/stepup.yaml is a complete one."`
+	Role   string `enum:"all,api,worker" default:"all" help:"What this process does: all, api (answers backends) or worker (polls and delivers). Processes share one Redis."`
+}
+
+func (serveCmd) Help() string {
+	return `SIGTERM drains: no new step-ups; answers under way are awaited (up to 45 s) and stored; exit 0. A second SIGTERM ends the
+process at once. SIGHUP reads keys, secrets, providers and callers again; with a mistake in them the old ones stay in use.
+
+Example:
+  stepup check --config stepup.yaml && stepup serve --config stepup.yaml`
+}
+
+func (c serveCmd) Run(e *env) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	s := &service{path: c.Config, environ: os.Environ(), role: worker.Role(c.Role), log: e.log, reload: hup}
+	if err := s.run(e.ctx); err != nil {
+		tell(e.log, "stepup cannot go on", err)
+		return errors.Join(errTold, err)
+	}
+	return nil
+}
+
+// service is one run of `stepup serve`.
+type service struct {
+	path    string
+	environ []string // lies over the file
+	role    worker.Role
+	log     *slog.Logger
+	reload  <-chan os.Signal // each one reads the configuration again
+
+	now     atomic.Pointer[parts] // in use
+	worker  *worker.Worker
+	keepers keepers
+}
+
+// run serves until ctx ends and everything in flight is stored. Ports are taken first and Redis is judged next, so a
+// start that cannot succeed has touched nothing.
+func (s *service) run(ctx context.Context) error {
+	p, err := load(s.path, s.environ, nil)
+	if err != nil {
+		return err
+	}
+	s.now.Store(p)
+	if p.cfg.Development {
+		s.log.Warn("DEVELOPMENT MODE: http:// and private addresses are allowed; never use this where real people are asked", "file", s.path)
+	}
+	doors, err := s.open(p)
+	if err != nil {
+		return err
+	}
+	defer doors.close()
+	rdb, forget, err := openRedis(ctx, p.cfg.Redis, s.log)
+	if err != nil {
+		return err
+	}
+	defer forget()
+	s.worker, err = worker.New(worker.Options{
+		Store: rdb.store, Queue: rdb.queue, Lease: rdb.lease, Shards: p.cfg.Redis.Shards,
+		MaxInFlight: p.cfg.Worker.MaxInFlight, MaxInFlightTotal: p.cfg.Worker.MaxInFlightTotal,
+		Role: s.role, Log: s.log,
+	}, p.settings)
+	if err != nil {
+		return err
+	}
+	return s.serve(ctx, doors)
+}
+
+// serve runs the worker and the listeners. The listeners outlive the drain, so that backends are told about it and long
+// polls get their answers.
+func (s *service) serve(ctx context.Context, doors doors) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var background sync.WaitGroup
+	s.keepers = keepers{ctx: ctx, wg: &background, log: s.log, running: map[keeper]context.CancelFunc{}}
+	s.keepers.follow(s.now.Load().clients)
+	background.Go(func() { s.watchReload(ctx) })
+	doors.serve(s, fail)
+	s.log.Info("stepup serves", append(doors.addresses(), "role", s.role, "version", buildVersion().version)...)
+
+	err := s.worker.Run(ctx)
+	if cause := context.Cause(ctx); ctx.Err() != nil && !errors.Is(cause, context.Canceled) {
+		err = errors.Join(cause, err)
+	}
+	fail(nil)
+	doors.shutdown()
+	background.Wait()
+	if err == nil {
+		s.log.Info("stepup has drained")
+	}
+	return err
+}
+
+// openRedis connects and judges. forget closes everything.
+func openRedis(ctx context.Context, cfg config.Redis, log *slog.Logger) (rdb clients, forget func(), err error) {
+	redis.SetLogger(redisLog{log})
+	stop := func() {}
+	inProcess := cfg.URL == embedded
+	if inProcess {
+		if cfg.URL, stop, err = startEmbedded(log); err != nil {
+			return clients{}, nil, err
+		}
+	}
+	if rdb, err = dialRedis(cfg); err != nil {
+		stop()
+		return clients{}, nil, err
+	}
+	forget = func() { _ = rdb.Close(); stop() }
+	if inProcess { // it keeps nothing, and has said so
+		return rdb, forget, nil
+	}
+	within, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	warnings, err := judgeRedis(within, rdb.store)
+	if err != nil {
+		forget()
+		return clients{}, nil, fmt.Errorf("redis.url: %w", err)
+	}
+	for _, w := range warnings {
+		log.Warn(w)
+	}
+	return rdb, forget, nil
+}
+
+// redisLog hands go-redis's words to slog.
+type redisLog struct{ log *slog.Logger }
+
+func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
+	l.log.WarnContext(ctx, "redis: "+fmt.Sprintf(format, args...))
+}
+
+// tell logs an error, each mistake of a configuration in a line of its own.
+func tell(log *slog.Logger, what string, err error) {
+	problems, ok := errors.AsType[config.Problems](err)
+	if !ok {
+		log.Error(what, "error", err)
+		return
+	}
+	for _, p := range problems {
+		log.Error(what, "file", p.File, "line", p.Line, "key", p.Key, "error", p.Text)
+	}
+}

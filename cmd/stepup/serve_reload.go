@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"stepup/ciba"
+	"stepup/config"
+)
+
+// watchReload reads the configuration again whenever it is told to, until ctx ends.
+func (s *service) watchReload(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.reload:
+			s.reloadOnce()
+		}
+	}
+}
+
+// reloadOnce takes the configuration's new state into use, or keeps the old one and tells every mistake.
+func (s *service) reloadOnce() {
+	old := s.now.Load()
+	fresh, err := load(s.path, s.environ, old)
+	if err != nil {
+		tell(s.log, "reload refused, the old configuration stays in use", err)
+		return
+	}
+	if fixed(fresh.cfg) != fixed(old.cfg) {
+		s.log.Warn("addresses, redis.url, redis.shards and worker.* have changed; they take effect at the next start")
+	}
+	s.worker.Reload(fresh.settings)
+	s.now.Store(fresh)
+	s.keepers.follow(fresh.clients)
+	s.log.Info("reloaded", "providers", len(fresh.cfg.Providers), "callers", len(fresh.cfg.Callers))
+}
+
+// constants are what a running process cannot change.
+type constants struct {
+	api, public, admin, redis, user string
+	shards                          int
+	worker                          config.Worker
+}
+
+func fixed(c *config.Config) constants {
+	return constants{c.Listen.API, c.Listen.Public, c.Listen.Admin, c.Redis.URL, c.Redis.Username, c.Redis.Shards, c.Worker}
+}
+
+// keeper is one provider's client that is kept ready.
+type keeper struct {
+	name   string
+	client *ciba.Client
+}
+
+// keepers keep the endpoints and keys of every provider in hand, so that the first answer needs no fetch. A provider that
+// is down stops nothing.
+type keepers struct {
+	ctx     context.Context
+	wg      *sync.WaitGroup
+	log     *slog.Logger
+	running map[keeper]context.CancelFunc
+}
+
+// follow starts keepers for new clients and ends those of clients that are gone.
+func (ks *keepers) follow(clients map[string]*ciba.Client) {
+	wanted := map[keeper]bool{}
+	for name, c := range clients {
+		k := keeper{name, c}
+		wanted[k] = true
+		if ks.running[k] != nil {
+			continue
+		}
+		ctx, stop := context.WithCancel(ks.ctx)
+		ks.running[k] = stop
+		ks.wg.Go(func() { k.keep(ctx, ks.log.With("provider", name)) })
+	}
+	for k, stop := range ks.running {
+		if !wanted[k] {
+			stop()
+			delete(ks.running, k)
+		}
+	}
+}
+
+const (
+	refreshEvery = time.Hour        // PROTOCOL §1: cached for an hour
+	retryAtMost  = 30 * time.Second // between tries while there is nothing in hand
+)
+
+// keep loads what the provider publishes, again and again until it is there, and once an hour from then on.
+func (k keeper) keep(ctx context.Context, log *slog.Logger) {
+	for wait := time.Second; ; wait = min(2*wait, retryAtMost) {
+		err := k.client.Ready(ctx)
+		if err == nil {
+			log.Info("provider is ready")
+			break
+		}
+		if !sleep(ctx, wait) {
+			return
+		}
+		log.Warn("provider is not ready, trying again", "error", err)
+	}
+	for sleep(ctx, refreshEvery) {
+		if err := k.client.RefreshKeys(ctx, time.Now().Add(-refreshEvery/2)); err != nil {
+			log.Warn("provider's keys could not be refreshed, the old ones stay in use", "error", err)
+		}
+	}
+}
+
+// sleep is false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"stepup/ciba"
+	"stepup/ciba/jose"
+	"stepup/config"
+	"stepup/webhook"
+	"stepup/worker"
+	"stepup/worker/api"
+)
+
+// parts is what a configuration comes to: everything that a reload swaps. serve, check and reload make it the same way.
+type parts struct {
+	cfg      *config.Config
+	settings worker.Settings
+	clients  map[string]*ciba.Client // by provider
+	callers  *api.Callers
+	apiTLS   *tls.Certificate // nil: plain HTTP
+	adminTLS *tls.Certificate
+}
+
+// load reads the configuration and everything it names. Every mistake is told at once, as config.Problems. Providers that
+// are the same as in old keep their client, and with it what it knows of the provider; old may be nil.
+func load(path string, environ []string, old *parts) (*parts, error) {
+	cfg, err := config.Load(path, environ)
+	var found config.Problems
+	if p, ok := errors.AsType[config.Problems](err); ok {
+		found = p
+	} else if err != nil {
+		return nil, err
+	}
+	w := wiring{path: path, told: len(found) > 0, parts: &parts{cfg: cfg, clients: map[string]*ciba.Client{}}}
+	w.providers(old)
+	w.sealer()
+	w.callers()
+	w.listeners()
+	w.limits()
+	if found = append(found, w.problems...); len(found) > 0 {
+		return nil, found
+	}
+	return w.parts, nil
+}
+
+// wiring makes parts and collects what is wrong inside the files that the configuration names. A file that is missing is
+// config's to tell, and left out here.
+type wiring struct {
+	*parts
+	path     string
+	told     bool // config has found mistakes: what only follows from them is not told again
+	problems config.Problems
+}
+
+// wrong notes mistakes in the content of a secret file, one a line of err, at the line that names the file.
+func (w *wiring) wrong(key string, s config.Secret, err error) {
+	for text := range strings.Lines(err.Error()) {
+		w.problems = append(w.problems, config.Problem{
+			File: w.path, Line: s.Line(), Key: key, Text: fmt.Sprintf("in %s: %s", s.Path(), strings.TrimSpace(text)),
+		})
+	}
+}
+
+func (w *wiring) providers(old *parts) {
+	w.settings.Providers = map[string]worker.ProviderSettings{}
+	for _, name := range slices.Sorted(maps.Keys(w.cfg.Providers)) {
+		p := w.cfg.Providers[name]
+		if p.Keys.IsZero() {
+			continue
+		}
+		client := keptClient(old, w.cfg.Development, name, p)
+		if client == nil {
+			client = w.client(name, p)
+		}
+		if client == nil {
+			continue
+		}
+		w.clients[name] = client
+		w.settings.Providers[name] = worker.ProviderSettings{
+			Provider: worker.CIBA{Client: client}, Interval: p.Poll.Interval, Hold: p.Poll.Hold, Paused: p.Paused,
+		}
+	}
+}
+
+// keptClient is old's client for a provider that has not changed, else nil. It has the provider's endpoints and keys in
+// hand: a reload during the provider's outage must not lose them.
+func keptClient(old *parts, development bool, name string, p config.Provider) *ciba.Client {
+	if old == nil || old.cfg.Development != development {
+		return nil
+	}
+	before, ok := old.cfg.Providers[name]
+	if !ok || !bytes.Equal(before.Keys.Bytes(), p.Keys.Bytes()) {
+		return nil
+	}
+	plain := func(p config.Provider) config.Provider {
+		// What is not the client's: the rhythm but for the time-out, and secrets, which are compared above.
+		p.Keys, p.Paused, p.Poll = config.Secret{}, false, config.Poll{Timeout: p.Poll.Timeout}
+		return p
+	}
+	if !reflect.DeepEqual(plain(before), plain(p)) {
+		return nil
+	}
+	return old.clients[name]
+}
+
+// client makes the client of one provider; nil and a problem if its keys are of no use.
+func (w *wiring) client(name string, p config.Provider) *ciba.Client {
+	key := "providers." + name
+	keys, err := jose.ReadKeys(p.Keys.Bytes())
+	if err != nil {
+		w.wrong(key+".keys_file", p.Keys, err)
+		return nil
+	}
+	if p.IDTokenEncrypted && !keys.CanDecrypt() {
+		w.wrong(key+".keys_file", p.Keys, errors.New("no key with use enc, but id_token is encrypted; add one with `stepup keygen`, or set id_token: signed"))
+		return nil
+	}
+	httpClient, err := ciba.NewHTTPClient(p.CAPEM)
+	if err != nil {
+		return nil // config has told what is wrong with ca_file
+	}
+	client, err := ciba.New(ciba.Config{
+		Issuer: p.Issuer, ClientID: p.ClientID, Audience: p.Audience, Profile: ciba.Profile(p.Profile),
+		Keys: keys, Encrypted: p.IDTokenEncrypted,
+		Algs: jose.Algs{Signing: p.Algs.Signing, KeyManagement: p.Algs.KeyManagement, Content: p.Algs.Content},
+		Bind: p.Bind == "subject", Evidence: p.Evidence, NRICChecksum: p.NRICChecksum,
+		HTTP: httpClient, AllowHTTP: w.cfg.Development, TokenTimeout: p.Poll.Timeout,
+	})
+	if err != nil && !w.told {
+		w.problems = append(w.problems, config.Problem{File: w.path, Key: key, Text: err.Error()})
+	}
+	return client
+}
+
+func (w *wiring) sealer() {
+	keys := w.cfg.Seal.Keys
+	if keys.IsZero() {
+		return
+	}
+	sealer, err := worker.ParseSealKeys(keys.Bytes())
+	if err != nil {
+		w.wrong("seal.keys_file", keys, err)
+	}
+	w.settings.Sealer = sealer
+}
+
+func (w *wiring) callers() {
+	edge := map[string]api.Caller{}
+	w.settings.Callers = map[string]worker.Caller{}
+	for _, name := range slices.Sorted(maps.Keys(w.cfg.Callers)) {
+		c := w.cfg.Callers[name]
+		key := "callers." + name
+		var hashes []api.KeyHash
+		if !c.APIKeys.IsZero() {
+			var err error
+			if hashes, err = api.ParseAPIKeys(c.APIKeys.Bytes()); err != nil {
+				w.wrong(key+".api_keys_file", c.APIKeys, err)
+			}
+		}
+		edge[name] = api.Caller{Keys: hashes, Providers: c.Providers, MayList: c.MayList}
+		w.settings.Callers[name] = worker.Caller{
+			Providers: c.Providers, MayList: c.MayList, Paused: c.Paused, Webhooks: w.webhooks(key, c.Webhooks),
+		}
+	}
+	set, err := api.NewCallers(edge)
+	if err != nil {
+		w.problems = append(w.problems, config.Problem{File: w.path, Key: "callers", Text: err.Error()})
+	}
+	w.parts.callers = set
+}
+
+func (w *wiring) webhooks(key string, hooks []config.Webhook) []worker.Webhook {
+	var all []worker.Webhook
+	for i, h := range hooks {
+		if h.Secrets.IsZero() {
+			continue
+		}
+		secrets, err := webhook.ParseSecrets(h.Secrets.Bytes())
+		if err != nil {
+			w.wrong(fmt.Sprintf("%s.webhooks[%d].secrets_file", key, i), h.Secrets, err)
+		}
+		all = append(all, worker.Webhook{
+			Name: h.Name, Endpoint: webhook.Endpoint{URL: h.URL, Secrets: secrets}, Events: h.Events, Reference: h.Content == "reference",
+		})
+	}
+	return all
+}
+
+func (w *wiring) listeners() {
+	w.apiTLS = serverCertificate(w.cfg.Listen.TLS)
+	w.adminTLS = serverCertificate(w.cfg.Listen.AdminTLS)
+}
+
+// serverCertificate is nil where none is configured. config has checked that the halves match.
+func serverCertificate(t config.ServerTLS) *tls.Certificate {
+	if t.Cert == nil || t.Key.IsZero() {
+		return nil
+	}
+	pair, err := tls.X509KeyPair(t.Cert, t.Key.Bytes())
+	if err != nil {
+		return nil
+	}
+	return &pair
+}
+
+func (w *wiring) limits() {
+	s, c := &w.settings, w.cfg
+	s.Sender = &webhook.Sender{Client: webhook.NewClient(c.Webhooks.AllowNetworks), Timeout: c.Webhooks.Timeout}
+	s.PersonInFlight, s.PersonPerHour = c.Limits.PerPerson.InFlight, c.Limits.PerPerson.PerHour
+	s.CallerRate, s.CallerBurst = float64(c.Limits.PerCaller.Rate), c.Limits.PerCaller.Burst
+	s.ResultTTL, s.PurgeOnDelivery = c.ResultTTL, c.PurgeOnDelivery
+}
+
+// publicKeys are what we publish for a provider.
+func (p *parts) publicKeys(provider string) ([]byte, bool) {
+	c, ok := p.clients[provider]
+	if !ok {
+		return nil, false
+	}
+	return c.PublicKeys(), true
+}
+
+func (p *parts) providerNames() []string { return slices.Sorted(maps.Keys(p.clients)) }

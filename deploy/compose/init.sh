@@ -1,0 +1,36 @@
+#!/bin/sh
+# init.sh DIR  makes the keys and secrets of the compose stack, once. For development: it prints the API key and the
+# operators' token. Needs `stepup` in the PATH.
+set -eu
+umask 077
+
+dir=$1
+mkdir -p "$dir"
+
+random() { head -c 32 /dev/urandom | base64 | tr -d '\n'; }
+word() { random | tr '+/' '-_' | tr -d '='; }
+
+# Each file appears whole or not at all, so a start that was cut short is made good by the next.
+keep() { cat >"$dir/$1.new" && mv "$dir/$1.new" "$dir/$1"; }
+
+[ -s "$dir/seal.keys" ] || stepup keygen --out "$dir"
+[ -s "$dir/api.key" ] || word | keep api.key
+[ -s "$dir/core-banking.apikeys" ] || printf 'sha256:%s\n' "$(sha256sum <"$dir/api.key" | cut -d' ' -f1)" | keep core-banking.apikeys
+[ -s "$dir/ledger.whsec" ] || printf 'whsec_%s\n' "$(random)" | keep ledger.whsec
+[ -s "$dir/admin.token" ] || word | keep admin.token
+
+# The service runs as this user (deploy/Dockerfile).
+if [ "$(id -u)" -eq 0 ]; then
+	chown -R 65532:65532 "$dir"
+fi
+
+cat <<TELL
+API key of core-banking:  $(cat "$dir/api.key")
+operators' token:         $(cat "$dir/admin.token")
+
+Ask somebody (the "phone" is at http://127.0.0.1:8090/phone, the webhooks are in the receiver's log):
+
+  curl http://127.0.0.1:8080/v1/step-ups -H 'Authorization: Bearer $(cat "$dir/api.key")' \\
+    -H 'Content-Type: application/json' -H 'Idempotency-Key: first' \\
+    -d '{"provider":"singpass","login_hint":"S1234567D"}'
+TELL
