@@ -129,9 +129,12 @@ func (w *Worker) giveUp(ctx context.Context, s *session, d *Delivery) {
 // attempt makes one attempt at one webhook and notes what came of it.
 func (w *Worker) attempt(ctx context.Context, s *session, d *Delivery) {
 	hook, ok := s.set.hook(s.Caller, d.Webhook)
+	if !ok { // not in this process's configuration; perhaps it comes back
+		d.Next = time.Now().Add(time.Minute).UnixMilli()
+		return
+	}
 	name := s.Caller + "/" + d.Webhook
-	if !ok || !w.slots.take(name) {
-		// Not in this process's configuration, or full: the task comes back to it.
+	if !w.slots.take(name) { // full: the task comes back to it
 		d.Next = time.Now().Add(time.Second).UnixMilli()
 		return
 	}

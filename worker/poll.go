@@ -189,12 +189,7 @@ func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
 	s.sentAt = time.Now()
 	got := make(chan answer, 1)
 	w.crew.do(func() {
-		identity, err := provider.Answer(ctx, asked)
-		if err == nil {
-			got <- answer{identity: &identity}
-			return
-		}
-		got <- answer{err: err}
+		got <- answerOf(ctx, provider, asked)
 	})
 	select {
 	case a := <-got:
@@ -207,6 +202,21 @@ func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
 		})
 		return nil, nil
 	}
+}
+
+// answerOf is what the provider answered. A panic on the way is an answer that
+// nobody knows: one malformed token must not end the process.
+func answerOf(ctx context.Context, p Provider, asked Asked) (a answer) {
+	defer func() {
+		if v := recover(); v != nil {
+			a = answer{err: fmt.Errorf("the provider's code panicked: %T", v)}
+		}
+	}()
+	identity, err := p.Answer(ctx, asked)
+	if err != nil {
+		return answer{err: err}
+	}
+	return answer{identity: &identity}
 }
 
 // goOn notes what a verdict that is not final changes, and when the next poll is due.

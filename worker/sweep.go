@@ -131,8 +131,15 @@ func (w *Worker) overdue(ctx context.Context, shard int) error {
 
 func (w *Worker) wake(ctx context.Context, id, deadOwner string) error {
 	wakes, st, err := w.store.wake(ctx, id, deadOwner)
-	if err != nil || wakes == "0" {
+	if err != nil {
 		return err
+	}
+	if st == "gone" && deadOwner != "" { // somebody has it already, or its time is over
+		shard, _ := shardOf(id)
+		return w.opts.Store.SRem(ctx, keyOwned(shard, deadOwner), id).Err()
+	}
+	if wakes == "0" {
+		return nil
 	}
 	return w.queue.wake(ctx, id, wakes, st, time.Time{})
 }

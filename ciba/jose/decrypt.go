@@ -2,6 +2,9 @@ package jose
 
 import (
 	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
 	"slices"
 	"strings"
 
@@ -10,7 +13,8 @@ import (
 )
 
 // sizes are the lengths, in bytes, that a content algorithm fixes (RFC 7518 §5). jwx leaves them to its caller: another length of tag lets
-// bytes move between tag and ciphertext, another length of IV or wrapped key panics in it.
+// bytes move between tag and ciphertext, another length of IV or wrapped key panics in it, another length of content key chooses another
+// algorithm.
 type sizes struct {
 	cek, iv, tag int
 	block        int // of which the ciphertext is a multiple, and at least one
@@ -32,14 +36,15 @@ func (o *Opener) decrypt(token string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !slices.Contains(wraps, h.alg) || !slices.Contains(o.Algs.KeyManagement, h.alg) {
+	if h.alg != oaep && !slices.Contains(wraps, h.alg) || !slices.Contains(o.Algs.KeyManagement, h.alg) {
 		return "", refuse("key management algorithm not allowed")
 	}
 	size, known := contents[h.enc]
 	if !known || !slices.Contains(o.Algs.Content, h.enc) {
 		return "", refuse("content algorithm not allowed")
 	}
-	if err := size.check(parts[1:]); err != nil {
+	wrapped, err := size.check(parts[1:])
+	if err != nil {
 		return "", err
 	}
 	if err := checkParties(h); err != nil {
@@ -49,17 +54,17 @@ func (o *Opener) decrypt(token string) (string, error) {
 	if len(keys) == 0 {
 		return "", refuse("no key of ours for this token")
 	}
-	epk, err := ephemeral(h.epk)
+	if h.alg == oaep {
+		keys, err = sized(keys, wrapped)
+	} else {
+		keys, err = agreeing(keys, h, wrapped, size)
+	}
 	if err != nil {
 		return "", err
 	}
-	keys = slices.DeleteFunc(slices.Clone(keys), func(d *decrypter) bool { return d.private.Curve != epk.Curve })
-	if len(keys) == 0 {
-		return "", refuse("ephemeral key on another curve")
-	}
 	for _, d := range keys {
 		// Alg and key are ours; jwx compares that alg with the header's again. There is no zip here, see forbidden.
-		plain, err := jwe.Decrypt([]byte(token), jwe.WithKey(jwa.KeyEncryptionAlgorithm(h.alg), d.private))
+		plain, err := jwe.Decrypt([]byte(token), jwe.WithKey(jwa.KeyEncryptionAlgorithm(h.alg), d.key(size)))
 		if err == nil {
 			return nested(string(plain))
 		}
@@ -67,21 +72,74 @@ func (o *Opener) decrypt(token string) (string, error) {
 	return "", refuse("decryption failed")
 }
 
-// check reads encrypted key, IV, ciphertext and tag and compares their lengths.
-func (z sizes) check(parts []string) error {
+const wrongLength = "wrong length of a JWE part"
+
+// check reads encrypted key, IV, ciphertext and tag, compares the lengths that the content algorithm fixes, and gives that of the
+// encrypted key.
+func (z sizes) check(parts []string) (wrapped int, err error) {
 	var n [4]int
 	for i, p := range parts {
 		b, err := decode(p)
 		if err != nil {
-			return refuse(malformedBase64)
+			return 0, refuse(malformedBase64)
 		}
 		n[i] = len(b)
 	}
-	// AES key wrap adds 8 bytes (RFC 3394 §2.2.1).
-	if n[0] != z.cek+8 || n[1] != z.iv || n[2] == 0 || n[2]%z.block != 0 || n[3] != z.tag {
-		return refuse("wrong length of a JWE part")
+	if n[1] != z.iv || n[2] == 0 || n[2]%z.block != 0 || n[3] != z.tag {
+		return 0, refuse(wrongLength)
 	}
-	return nil
+	return n[0], nil
+}
+
+// agreeing are the EC keys that can agree with the ephemeral key of a token.
+func agreeing(keys []*decrypter, h header, wrapped int, z sizes) ([]*decrypter, error) {
+	if wrapped != z.cek+8 { // AES key wrap adds 8 bytes (RFC 3394 §2.2.1)
+		return nil, refuse(wrongLength)
+	}
+	epk, err := ephemeral(h.epk)
+	if err != nil {
+		return nil, err
+	}
+	keys = slices.DeleteFunc(slices.Clone(keys), func(d *decrypter) bool { return d.ec.Curve != epk.Curve })
+	if len(keys) == 0 {
+		return nil, refuse("ephemeral key on another curve")
+	}
+	return keys, nil
+}
+
+// sized are the RSA keys as long as what was encrypted to one (RFC 8017 §7.1.2, step 1b).
+func sized(keys []*decrypter, wrapped int) ([]*decrypter, error) {
+	keys = slices.DeleteFunc(slices.Clone(keys), func(d *decrypter) bool { return d.rsa.Size() != wrapped })
+	if len(keys) == 0 {
+		return nil, refuse(wrongLength)
+	}
+	return keys, nil
+}
+
+// key is what jwx decrypts with.
+func (d *decrypter) key(z sizes) any {
+	if d.rsa != nil {
+		return unwrapper{d.rsa, z.cek}
+	}
+	return d.ec
+}
+
+// unwrapper opens the encrypted key of RSA-OAEP-256 (RFC 7518 §4.3) in place of jwx, which would take a content key of any length: its
+// sender chooses it, and half the length is another, weaker algorithm.
+type unwrapper struct {
+	key *rsa.PrivateKey
+	cek int // bytes
+}
+
+var errCEK = errors.New("content key of a wrong length")
+
+// DecryptKey implements jwe.KeyDecrypter.
+func (u unwrapper) DecryptKey(_ jwa.KeyEncryptionAlgorithm, wrapped []byte, _ jwe.Recipient, _ *jwe.Message) ([]byte, error) {
+	cek, err := rsa.DecryptOAEP(sha256.New(), nil, u.key, wrapped, nil)
+	if err == nil && len(cek) != u.cek {
+		return nil, errCEK
+	}
+	return cek, err
 }
 
 // checkParties reads apu and apv, which go into the key derivation (RFC 7518 §4.6.1.2).

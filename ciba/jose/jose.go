@@ -16,7 +16,7 @@ import (
 // A name this package does not know (none, HS256, dir, RSA1_5, PBES2 …) allows nothing.
 type Algs struct {
 	Signing       []string // ES256, ES384, ES512, PS256, RS256
-	KeyManagement []string // ECDH-ES+A128KW, ECDH-ES+A192KW, ECDH-ES+A256KW
+	KeyManagement []string // ECDH-ES+A128KW, ECDH-ES+A192KW, ECDH-ES+A256KW, RSA-OAEP-256
 	Content       []string // A128CBC-HS256, A192CBC-HS384, A256CBC-HS512, A128GCM, A192GCM, A256GCM
 }
 

@@ -3,9 +3,11 @@ package jose
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 )
 
@@ -15,8 +17,11 @@ const (
 	maxKeys = 100
 )
 
-// wraps are the key management algorithms an encryption key of ours may name (Singpass asks for one of them; RFC 7518 §4.6).
+// wraps are the key management algorithms an EC encryption key of ours may name (Singpass asks for one of them; RFC 7518 §4.6), oaep the
+// one of an RSA key (§4.3). RSA1_5 and RSA-OAEP, the one with SHA-1, are not among them and open nothing.
 var wraps = []string{"ECDH-ES+A128KW", "ECDH-ES+A192KW", "ECDH-ES+A256KW"}
+
+const oaep = "RSA-OAEP-256"
 
 // Keys are a client's private keys: those that sign its assertions and those that decrypt its ID tokens. They are never printed.
 // Keys are not changed after ReadKeys and may be used by many goroutines.
@@ -32,25 +37,35 @@ type signer struct {
 	header  string // of assertions, encoded
 }
 
+// decrypter is an encryption key: EC or RSA, the other is nil.
 type decrypter struct {
-	private *ecdsa.PrivateKey
-	jwk     jwkText
+	ec  *ecdsa.PrivateKey
+	rsa *rsa.PrivateKey
+	jwk jwkText
 }
 
-// jwkText is a key as it stands in a file, in the order people read it. D is empty in what is published.
+// jwkText is a key as it stands in a file, in the order people read it. From D on it is private and empty in what is published.
 type jwkText struct {
 	Kty string `json:"kty"`
 	Use string `json:"use"`
 	Alg string `json:"alg"`
 	Kid string `json:"kid"`
-	Crv string `json:"crv"`
-	X   string `json:"x"`
-	Y   string `json:"y"`
+	Crv string `json:"crv,omitempty"`
+	X   string `json:"x,omitempty"`
+	Y   string `json:"y,omitempty"`
+	N   string `json:"n,omitempty"`
+	E   string `json:"e,omitempty"`
 	D   string `json:"d,omitempty"`
+	P   string `json:"p,omitempty"`
+	Q   string `json:"q,omitempty"`
+	Dp  string `json:"dp,omitempty"`
+	Dq  string `json:"dq,omitempty"`
+	Qi  string `json:"qi,omitempty"`
 }
 
-// ReadKeys reads a private JWKS of at most 256 KiB. Every key must be EC on P-256, P-384 or P-521 with its private part d, a kid
-// of its own and `use`: sig (alg, if given, must be the curve's) or enc (alg must be one of ECDH-ES+A128KW, +A192KW, +A256KW).
+// ReadKeys reads a private JWKS of at most 256 KiB. Every key must have its private part, a kid of its own and `use`: sig or enc.
+// A sig key must be EC on P-256, P-384 or P-521; its alg, if given, must be the curve's. An enc key must be EC on one of these with alg
+// ECDH-ES+A128KW, +A192KW or +A256KW, or RSA of 2048 to 4096 bits (n, e, d, p, q) with alg RSA-OAEP-256.
 // There must be at least one sig key: the first signs. All wrong keys are named at once, by their position, never by their content.
 func ReadKeys(jwks []byte) (*Keys, error) {
 	k, _, err := readKeys(jwks)
@@ -102,13 +117,16 @@ func (k *Keys) add(raw []byte) (string, error) {
 	if kid == "" || len(kid) > 255 {
 		return "", errors.New("kid must be a string of 1 to 255 bytes")
 	}
-	private, crv, err := ecPrivate(m)
-	if err != nil {
-		return "", err
-	}
 	alg, ok := m["alg"].(string)
 	if _, there := m["alg"]; there && !ok {
 		return "", errors.New("alg must be a string")
+	}
+	if m["kty"] == "RSA" && m["use"] == "enc" {
+		return kid, k.addRSA(m, alg, kid)
+	}
+	private, crv, err := ecPrivate(m)
+	if err != nil {
+		return "", err
 	}
 	switch m["use"] {
 	case "sig":
@@ -120,16 +138,36 @@ func (k *Keys) add(raw []byte) (string, error) {
 		k.sig = append(k.sig, s)
 	case "enc":
 		if !slices.Contains(wraps, alg) {
-			return "", errors.New("alg of an enc key must be ECDH-ES+A128KW, ECDH-ES+A192KW or ECDH-ES+A256KW")
+			return "", errors.New("alg of an EC enc key must be ECDH-ES+A128KW, ECDH-ES+A192KW or ECDH-ES+A256KW")
 		}
-		k.enc = append(k.enc, &decrypter{private: private, jwk: text(private, "enc", alg, kid)})
+		k.enc = append(k.enc, &decrypter{ec: private, jwk: text(private, "enc", alg, kid)})
 	default:
 		return "", errors.New("use must be sig or enc")
 	}
 	return kid, err
 }
 
-// text is the public half of a key as JWK.
+func (k *Keys) addRSA(m map[string]any, alg, kid string) error {
+	if alg != oaep {
+		return errors.New("alg of an RSA enc key must be RSA-OAEP-256")
+	}
+	private, err := rsaPrivate(m)
+	if err != nil {
+		return err
+	}
+	k.enc = append(k.enc, &decrypter{rsa: private, jwk: textRSA(private, kid)})
+	return nil
+}
+
+// textRSA is the public half of an RSA enc key as JWK (RFC 7518 §6.3.1).
+func textRSA(private *rsa.PrivateKey, kid string) jwkText {
+	return jwkText{
+		Kty: "RSA", Use: "enc", Alg: oaep, Kid: kid,
+		N: encode(private.N.Bytes()), E: encode(big.NewInt(int64(private.E)).Bytes()),
+	}
+}
+
+// text is the public half of an EC key as JWK.
 func text(private *ecdsa.PrivateKey, use, alg, kid string) jwkText {
 	crv := private.Curve.Params().Name
 	point, err := private.PublicKey.Bytes()

@@ -10,7 +10,9 @@ end
 if ARGV[3] == '' then
   local by = redis.call('ZSCORE', KEYS[2], ARGV[2])
   if not by or tonumber(by) > now() then return {'0', f[1]} end
-elseif f[2] ~= ARGV[3] or f[4] == f[3] then
+elseif f[2] ~= ARGV[3] then
+  return {'0', 'gone'}
+elseif f[4] == f[3] then
   return {'0', f[1]}
 end
 local wn = math.min(tonumber(f[5] or '0') + 1, 6)
