@@ -2,7 +2,7 @@
 
 PEERS := ciba/cibatest/peers
 
-.PHONY: test demo build deps redis node
+.PHONY: test demo build deps redis curl node
 
 test: deps
 	go test ./...
@@ -13,10 +13,13 @@ demo:
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/stepup ./cmd/stepup
 
-deps: redis $(PEERS)/node_modules/.package-lock.json
+deps: redis curl $(PEERS)/node_modules/.package-lock.json
 
 redis:
 	@deploy/need.sh redis-server redis-server
+
+curl:
+	@deploy/need.sh curl curl
 
 node:
 	@deploy/need.sh npm nodejs npm

@@ -19,10 +19,12 @@ type Request struct {
 	Metadata       map[string]string // at most 16 keys, 2 KiB
 }
 
-// pushed is what is kept of a create that is answered the same again.
-type pushed struct {
-	Code   string `json:"code"`
-	Detail string `json:"detail"`
+// answered is what an idempotency key keeps, sealed: the step-up as it was
+// created, or the refusal.
+type answered struct {
+	StepUp *StepUp `json:"step_up,omitempty"`
+	Code   string  `json:"code,omitempty"`
+	Detail string  `json:"detail,omitempty"`
 }
 
 // Ask creates a step-up: it puts the intent on record, sends it to the provider
@@ -112,10 +114,7 @@ func checkFace(q *Request) (fields []FieldError) {
 // ask puts the intent on record and sends it. If we die after the first write,
 // the intent ends as initiation_unknown; before it, nothing was sent.
 func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, error) {
-	seal := func(field string, v any) any {
-		plain, _ := json.Marshal(v) // plain data
-		return set.Sealer.seal(&c.rec, field, plain)
-	}
+	seal := func(field string, v any) string { return set.Sealer.sealJSON(&c.rec, field, v) }
 	f := face{c.Reference, c.Metadata}
 	personal := []any{"ask", seal("ask", c.Question), "face", seal("face", f)}
 	e, err := w.store.begin(ctx, &c.rec, c.idem, c.fingerprint, personal)
@@ -125,6 +124,7 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 		return StepUp{}, w.storageError(err)
 	}
 	if e != nil { // a twin of this request was faster
+		w.freeTwin(ctx, c, e.id)
 		return w.again(ctx, set, c, e)
 	}
 	asked, err := set.Providers[c.Provider].Provider.Ask(ctx, c.Question)
@@ -137,14 +137,15 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 		r.Interval = asked.Interval
 	}
 	r.NotBefore = time.Now().Add(r.Interval) // several providers answer an immediate poll with slow_down
-	op, sealed := opID(), seal("req", asked.ID).(string)
-	if err := w.stubborn(ctx, func() error { return w.store.asked(ctx, r, op, sealed) }); err != nil {
+	v := r.view(f, nil)
+	op, id, answer := opID(), seal("req", asked.ID), seal("answer", answered{StepUp: &v})
+	if err := w.stubborn(ctx, func() error { return w.store.asked(ctx, r, op, c.idem, id, answer) }); err != nil {
 		w.log.Error("a push was sent but its auth_req_id could not be stored", "alarm", true, "id", r.ID, "error", err)
 		return StepUp{}, &Error{Code: CodeInitiationUnknown, Detail: reasonText[InitiationUnknown], ID: r.ID}
 	}
 	r.State = Pending
 	w.concludeAsk(ctx, c)
-	return r.view(f, nil, set.ResultTTL), nil
+	return v, nil
 }
 
 // concludeAsk does what may be lost: if we die here, the sweeper wakes the step-up.
@@ -158,7 +159,7 @@ func (w *Worker) concludeAsk(ctx context.Context, c *create) {
 		w.log.Warn("person limit keeps its first guess", "id", r.ID, "error", err)
 	}
 	w.met.created.Add(ctx, 1, ofProvider(r.Provider))
-	w.log.Info("step-up asked", "id", r.ID, "caller", r.Caller, "provider", r.Provider, "expires_at", r.Expires, "took", time.Since(r.Created))
+	w.log.Info("step-up asked", "id", r.ID, "caller", r.Caller, "provider", r.Provider, "expires_at", r.Expires, "took_ms", time.Since(r.Created).Milliseconds())
 }
 
 // notAsked ends a create that the provider did not take, or nobody knows whether
@@ -184,8 +185,7 @@ func (w *Worker) notAsked(ctx context.Context, set *Settings, c *create, f face,
 	w.freePerson(ctx, c)
 	answer := ""
 	if keep {
-		b, _ := json.Marshal(pushed{e.Code, e.Detail})
-		answer = string(b)
+		answer = set.Sealer.sealJSON(r, "answer", answered{Code: e.Code, Detail: e.Detail})
 	}
 	if err := w.stubborn(ctx, func() error { return w.store.drop(ctx, r, c.idem, answer) }); err != nil {
 		w.log.Error("refused intent not dropped; it will end as unknown", "alarm", true, "id", r.ID, "error", err)
@@ -200,24 +200,33 @@ func (w *Worker) again(ctx context.Context, set *Settings, c *create, e *existin
 		return StepUp{}, &Error{Code: CodeKeyReused, Detail: "This Idempotency-Key was used with another body."}
 	}
 	if e.answer != "" {
-		var p pushed
-		if err := json.Unmarshal([]byte(e.answer), &p); err != nil {
-			return StepUp{}, fmt.Errorf("reading the answer of an idempotency key: %w", err)
-		}
-		return StepUp{}, &Error{Code: p.Code, Detail: p.Detail}
+		return c.firstAnswer(set, e)
 	}
 	busy := &Error{Code: CodeInProgress, Detail: "The first request with this Idempotency-Key is still being answered.", RetryAfter: time.Second}
-	found, err := w.store.load(ctx, []string{e.id})
+	r, err := w.store.read(ctx, e.id)
 	switch {
+	case errors.Is(err, errGone):
+		return StepUp{}, busy // refused this very moment
 	case err != nil:
 		return StepUp{}, w.storageError(err)
-	case len(found) == 0 || found[0].State == Asking:
-		return StepUp{}, busy
-	case found[0].Reason.Code == InitiationUnknown:
+	case r.Reason.Code == InitiationUnknown:
 		return StepUp{}, &Error{Code: CodeInitiationUnknown, Detail: reasonText[InitiationUnknown], ID: e.id}
 	}
-	v, err := w.show(set, found[0])
-	return v.asCreated(), err
+	return StepUp{}, busy
+}
+
+// firstAnswer opens the answer that the key keeps.
+func (c *create) firstAnswer(set *Settings, e *existing) (StepUp, error) {
+	first := c.rec
+	first.ID = e.id
+	var a answered
+	if err := set.Sealer.unsealJSON(&first, "answer", e.answer, &a); err != nil {
+		return StepUp{}, fmt.Errorf("the answer of an idempotency key: %w", err)
+	}
+	if a.StepUp == nil {
+		return StepUp{}, &Error{Code: a.Code, Detail: a.Detail}
+	}
+	return *a.StepUp, nil
 }
 
 // storageError is what a caller is told of a Redis fault; the cause is logged.

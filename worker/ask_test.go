@@ -151,8 +151,11 @@ func TestRepeatAfterTheEnd(t *testing.T) {
 		r.newStreet(Webhook{Name: "all", Events: []string{"step_up.*"}}, Webhook{Name: "no", Events: []string{"step_up.denied"}})
 		r.provider.provide(nil, someone())
 		first := r.asked("k", "S1234567D")
-		for _, after := range []time.Duration{time.Minute, 20 * time.Minute, 23 * time.Hour} {
-			time.Sleep(time.Until(first.CreatedAt.Add(after)))
+		time.Sleep(time.Minute)
+		for _, after := range []time.Duration{time.Minute, 23 * time.Hour} {
+			if until := time.Until(first.CreatedAt.Add(after)); until > 0 {
+				r.nap(until)
+			}
 			again, err := r.ask("k", "S1234567D")
 			if err != nil || asJSON(t, again) != asJSON(t, first) {
 				t.Errorf("repeat after %v: %v\n got %s\nwant %s", after, err, asJSON(t, again), asJSON(t, first))

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/metric"
@@ -100,6 +101,36 @@ func (r *rig) newStreet(hooks ...Webhook) street {
 	r.set.Sender = &webhook.Sender{Client: &http.Client{Transport: s}, Timeout: r.set.Sender.Timeout}
 	r.Reload(r.set)
 	return s
+}
+
+// runs waits until the worker has started.
+func (r *rig) runs() {
+	r.t.Helper()
+	r.until("a lease", func() bool { _, ok, _ := r.lease.holder(); return ok })
+}
+
+// nap stops the worker, lets the time pass and starts it again on the same Redis
+// in time to have a steady lease at the end. In bubbles only: hours of a running
+// worker are dear.
+func (r *rig) nap(d time.Duration) {
+	r.t.Helper()
+	r.stop()
+	time.Sleep(d - 6*time.Second)
+	var err error
+	if r.Worker, err = New(r.opts, r.set); err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func(w *Worker) { done <- w.Run(ctx) }(r.Worker)
+	r.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Errorf("Run: %v", err)
+		}
+	})
+	r.t.Cleanup(r.stop)
+	time.Sleep(6 * time.Second)
 }
 
 // down makes a receiver answer with the status for n attempts.

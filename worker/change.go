@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// cancelWithin is how long Cancel waits for the owner, whose next beat brings it the message.
-const cancelWithin = 5 * time.Second
+// changeWithin is how long Cancel waits for the owner, whose next beat brings it
+// the message, and Redeliver for a round that is being sent.
+const changeWithin = 5 * time.Second
 
 // Cancel stops polling and ends the step-up as cancelled. The prompt on the
 // phone stays: CIBA has no message that takes it back. Final: already_final.
@@ -16,7 +17,7 @@ func (w *Worker) Cancel(ctx context.Context, caller, id string) (StepUp, error) 
 		return StepUp{}, draining()
 	}
 	defer w.serving.Done()
-	ctx, cancel := context.WithTimeout(ctx, cancelWithin)
+	ctx, cancel := context.WithTimeout(ctx, changeWithin)
 	defer cancel()
 	told, leave := w.final.join(id)
 	defer leave()
@@ -37,7 +38,9 @@ func (w *Worker) Cancel(ctx context.Context, caller, id string) (StepUp, error) 
 			return StepUp{}, &Error{Code: CodeInProgress, Detail: "The provider is still being asked.", RetryAfter: time.Second}
 		}
 		sent = true
-		if err := w.cancelOnce(ctx, h); err != nil {
+		if err := w.cancelOnce(ctx, h); errors.Is(err, errDrain) {
+			return StepUp{}, draining()
+		} else if err != nil {
 			return StepUp{}, w.storageError(err)
 		}
 		select {
@@ -84,6 +87,8 @@ func (w *Worker) cancelOnce(ctx context.Context, h *held) error {
 // Redeliver sends the webhooks of a final step-up again: the same ids, the same
 // bytes. What is gone cannot be sent: result_gone.
 func (w *Worker) Redeliver(ctx context.Context, caller, id string) (StepUp, error) {
+	ctx, cancel := context.WithTimeout(ctx, changeWithin)
+	defer cancel()
 	for {
 		h, err := w.find(ctx, caller, id)
 		if err != nil {
@@ -104,7 +109,7 @@ func (w *Worker) Redeliver(ctx context.Context, caller, id string) (StepUp, erro
 			if err := w.queue.wake(ctx, id, wakes, h.State, time.Time{}); err != nil {
 				w.log.Warn("delivery not queued; the sweeper will wake it", "id", id, "error", err)
 			}
-			v.Deliveries = h.view(face{}, nil, 0).Deliveries
+			v.Deliveries = h.view(face{}, nil).Deliveries
 			return v, nil
 		}
 		if !errors.Is(err, errFence) {
@@ -113,7 +118,7 @@ func (w *Worker) Redeliver(ctx context.Context, caller, id string) (StepUp, erro
 		// A round is being sent right now: after it.
 		select {
 		case <-ctx.Done():
-			return StepUp{}, ctx.Err()
+			return StepUp{}, &Error{Code: CodeInProgress, Detail: "The webhooks are being sent at this moment.", RetryAfter: time.Second}
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

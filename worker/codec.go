@@ -15,6 +15,14 @@ func ms(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
+// msUp is ms rounded up, for times before which nothing may happen.
+func msUp(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return ms(t.Add(time.Millisecond - 1))
+}
+
 func fromMS(s string) time.Time {
 	n, _ := strconv.ParseInt(s, 10, 64)
 	if n == 0 {
@@ -44,7 +52,7 @@ func (r *record) finalFields() []any {
 	_, due := r.nextDelivery()
 	return []any{
 		"st", string(r.State), "code", r.Reason.Code, "perr", r.Reason.ProviderError, "tr", r.Reason.TraceID,
-		"com", ms(r.Completed), "dl", r.deliveries(), "due", flag(due),
+		"com", ms(r.Completed), "end", r.Tombstone, "dl", r.deliveries(), "due", flag(due),
 	}
 }
 
@@ -63,7 +71,7 @@ func decodeRecord(h map[string]string) (r record, ok bool) {
 		Reason:  Reason{Code: h["code"], ProviderError: h["perr"], TraceID: h["tr"]},
 		Created: fromMS(h["cre"]), Expires: fromMS(h["exp"]), Completed: fromMS(h["com"]), Purged: fromMS(h["pur"]),
 		Owner: h["own"], NotBefore: fromMS(h["nb"]), Ambiguous: h["amb"] == "1",
-		PendingAt: fromMS(h["pa"]), RawAt: fromMS(h["ra"]), Person: h["per"], Member: h["mem"],
+		PendingAt: fromMS(h["pa"]), RawAt: fromMS(h["ra"]), Tombstone: h["end"], Person: h["per"], Member: h["mem"],
 	}
 	r.Gen, _ = strconv.ParseInt(h["gen"], 10, 64)
 	r.Wakes, _ = strconv.ParseInt(h["wk"], 10, 64)

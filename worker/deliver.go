@@ -2,8 +2,6 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -11,53 +9,40 @@ import (
 	"stepup/webhook"
 )
 
-// endpointSends is how many sends to one endpoint run at once in this process; an
-// endpoint that is full is left to its task, so that a hung one costs nobody else.
-const endpointSends = 16
+const (
+	// endpointSends is how many sends to one endpoint run at once in this process.
+	endpointSends = 16
+	// endpointWait is how long a send waits for its turn. An endpoint that is still
+	// full is left to the task, so that a hung one costs nobody else.
+	endpointWait = 250 * time.Millisecond
+)
 
-// endpointSlots counts the sends that run to each endpoint.
+// endpointSlots are the turns to send, by endpoint.
 type endpointSlots struct {
 	mu sync.Mutex
-	n  map[string]int
+	of map[string]chan struct{}
 }
 
-func (e *endpointSlots) take(name string) bool {
+// take waits for a turn; ok is false when none came in time. free gives it back.
+func (e *endpointSlots) take(name string) (free func(), ok bool) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.n == nil {
-		e.n = map[string]int{}
+	slots := e.of[name]
+	if slots == nil {
+		if e.of == nil {
+			e.of = map[string]chan struct{}{}
+		}
+		slots = make(chan struct{}, endpointSends)
+		e.of[name] = slots
 	}
-	if e.n[name] >= endpointSends {
-		return false
+	e.mu.Unlock()
+	late := time.NewTimer(endpointWait)
+	defer late.Stop()
+	select {
+	case slots <- struct{}{}:
+		return func() { <-slots }, true
+	case <-late.C:
+		return nil, false
 	}
-	e.n[name]++
-	return true
-}
-
-func (e *endpointSlots) free(name string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.n[name]--; e.n[name] == 0 {
-		delete(e.n, name)
-	}
-}
-
-// deliverLater takes a final step-up whose webhooks are due again.
-func (w *Worker) deliverLater(ctx context.Context, id string) {
-	if !w.enter() {
-		return
-	}
-	defer w.serving.Done()
-	s, err := w.take(ctx, id)
-	if err != nil {
-		w.notTaken(ctx, id, err)
-		return
-	}
-	defer w.forget(id)
-	if s.State.Final() {
-		err = w.deliver(ctx, s)
-	}
-	w.leave(ctx, s, err)
 }
 
 // deliver sends a round: every due webhook of the step-up, side by side. The
@@ -71,13 +56,11 @@ func (w *Worker) deliver(ctx context.Context, s *session) error {
 	for range 2 {
 		w.round(ctx, s)
 	}
-	p, err := w.purge(s)
-	if err != nil {
-		return err
-	}
+	p := w.purge(s)
 	op := opID()
 	var wakes string
-	err = w.stubborn(ctx, func() error {
+	err := w.stubborn(ctx, func() error {
+		var err error
 		wakes, err = w.store.round(ctx, &s.record, op, p)
 		return err
 	})
@@ -103,8 +86,13 @@ func (w *Worker) round(ctx context.Context, s *session) {
 	sends.Wait()
 	now = time.Now()
 	for i := range s.Deliveries { // appends are not walked
-		if d := &s.Deliveries[i]; d.Status == DeliveryPending && (now.UnixMilli() > d.Until || d.Next > d.Until) {
+		d := &s.Deliveries[i]
+		switch {
+		case d.Status != DeliveryPending:
+		case now.UnixMilli() > d.Until:
 			w.giveUp(ctx, s, d)
+		case d.Next > d.Until: // no further attempt fits in: the end comes at its time
+			d.Next = d.Until + 1
 		}
 	}
 }
@@ -133,12 +121,12 @@ func (w *Worker) attempt(ctx context.Context, s *session, d *Delivery) {
 		d.Next = time.Now().Add(time.Minute).UnixMilli()
 		return
 	}
-	name := s.Caller + "/" + d.Webhook
-	if !w.slots.take(name) { // full: the task comes back to it
+	free, ok := w.slots.take(s.Caller + "/" + d.Webhook)
+	if !ok { // full: the task comes back to it
 		d.Next = time.Now().Add(time.Second).UnixMilli()
 		return
 	}
-	defer w.slots.free(name)
+	defer free()
 	body, err := w.body(s, d)
 	if err != nil {
 		w.log.Error("event body missing or unreadable", "alarm", true, "id", s.ID, "event", d.Event, "error", err)
@@ -166,7 +154,7 @@ func (w *Worker) noteAttempt(ctx context.Context, s *session, d *Delivery, a web
 		level = w.log.Warn
 	}
 	level("webhook attempt", "id", s.ID, "caller", s.Caller, "webhook", d.Webhook, "event", d.Event, "type", d.Type,
-		"attempt", d.Attempts, "status", a.Status, "outcome", d.Status, "took", a.Duration, "why", a.Reason)
+		"attempt", d.Attempts, "status", a.Status, "outcome", d.Status, "took_ms", a.Duration.Milliseconds(), "why", a.Reason)
 }
 
 // hook finds a caller's webhook by name.
@@ -193,9 +181,9 @@ func (w *Worker) body(s *session, d *Delivery) ([]byte, error) {
 
 // purge takes the identity away once every webhook that carries it has it, if
 // the configuration says so.
-func (w *Worker) purge(s *session) (purge, error) {
+func (w *Worker) purge(s *session) purge {
 	if !s.set.PurgeOnDelivery || s.State != Approved || !s.Purged.IsZero() {
-		return purge{}, nil
+		return purge{}
 	}
 	carried := 0
 	var p purge
@@ -205,21 +193,17 @@ func (w *Worker) purge(s *session) (purge, error) {
 			continue
 		}
 		if d.Status != DeliveryDelivered {
-			return purge{}, nil
+			return purge{}
 		}
 		carried++
 		p.fields = append(p.fields, eventField(d.Event))
 	}
 	if carried == 0 {
-		return purge{}, nil
-	}
-	plain, err := json.Marshal(result{State: s.State, Completed: ms(s.Completed)})
-	if err != nil {
-		return purge{}, fmt.Errorf("sealing the result: %w", err)
+		return purge{}
 	}
 	s.Purged = time.Now().Truncate(time.Millisecond)
-	p.result = s.set.Sealer.seal(&s.record, "result", plain)
-	return p, nil
+	p.result = s.set.Sealer.sealJSON(&s.record, "result", result{State: s.State, Completed: ms(s.Completed), Until: ms(s.Completed.Add(s.set.ResultTTL))})
+	return p
 }
 
 // wakeDelivery queues the delivery of a step-up that became final without an owner.

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -12,6 +11,10 @@ import (
 // secondThought is how long an unknown out of an invalid_grant waits after a
 // takeover, so that the approval which the former owner may hold wins.
 const secondThought = 5 * time.Second
+
+// clockGrace keeps sealed fields a little longer than they are shown, because
+// Redis's clock and ours differ.
+const clockGrace = 5 * time.Second
 
 // finish stores the one final state, with the sealed result and the events'
 // bodies, in one step. Only then are webhooks sent. If we die before, the next
@@ -34,12 +37,9 @@ func (w *Worker) finish(ctx context.Context, s *session, v verdict, identity *Id
 		}
 	}
 	before := s.record
-	e, err := w.conclude(s, v, identity)
-	if err != nil {
-		return err
-	}
+	e := w.conclude(s, v, identity)
 	op := opID()
-	err = w.stubborn(ctx, func() error { return w.store.final(ctx, &s.record, op, e) })
+	err := w.stubborn(ctx, func() error { return w.store.final(ctx, &s.record, op, e) })
 	if errors.Is(err, errFinal) {
 		s.record = before
 		if identity != nil {
@@ -84,29 +84,26 @@ func (w *Worker) useToken(ctx context.Context, s *session, identity *Identity) (
 }
 
 // conclude turns a verdict into the record, the sealed result and the sealed events.
-func (w *Worker) conclude(s *session, v verdict, identity *Identity) (ending, error) {
+func (w *Worker) conclude(s *session, v verdict, identity *Identity) ending {
 	r, set := &s.record, s.set
 	r.State, r.Reason, r.Completed = v.state, v.reason, time.Now().Truncate(time.Millisecond)
-	res := result{State: v.state, Identity: identity, Completed: ms(r.Completed)}
+	res := result{State: v.state, Identity: identity, Completed: ms(r.Completed), Until: ms(r.Completed.Add(set.ResultTTL))}
 	if v.reason.Code != "" {
 		reason := v.reason
 		reason.Message = reasonText[reason.Code]
 		res.Reason = &reason
 	}
-	plain, err := json.Marshal(res)
-	if err != nil {
-		return ending{}, fmt.Errorf("sealing the result: %w", err)
-	}
+	r.Tombstone = set.Sealer.sealJSON(r, "end", result{State: res.State, Reason: res.Reason, Completed: res.Completed, Until: res.Until})
 	e := ending{
 		passes:     v.state == Approved || v.state == Denied,
-		personal:   []any{"result", set.Sealer.seal(r, "result", plain)},
-		personalTo: r.Completed.Add(set.ResultTTL),
+		personal:   []any{"result", set.Sealer.sealJSON(r, "result", res)},
+		personalTo: r.Completed.Add(set.ResultTTL + clockGrace),
 	}
 	r.Deliveries = nil
 	for _, hook := range set.Callers[r.Caller].Webhooks {
 		w.address(s, &e, hook, &res)
 	}
-	return e, nil
+	return e
 }
 
 // address writes one webhook's event, and its follower, as the bytes that every
@@ -118,7 +115,7 @@ func (w *Worker) address(s *session, e *ending, hook Webhook, res *result) {
 		return
 	}
 	d := Delivery{Webhook: hook.Name, Event: newEventID(), Type: typ, Status: DeliveryPending, Next: ms(r.Completed)}
-	data := r.view(s.face, res, set.ResultTTL)
+	data := r.view(s.face, res)
 	if hook.Reference {
 		data = bare(data)
 	}
@@ -174,12 +171,8 @@ func (w *Worker) settled(ctx context.Context, s *session) error {
 func (w *Worker) concluded(ctx context.Context, s *session) {
 	w.met.finals.Add(ctx, 1, ofState(s.Provider, s.State))
 	w.log.Info("step-up final", "id", s.ID, "caller", s.Caller, "provider", s.Provider, "status", s.State,
-		"reason", s.Reason.Code, "trace_id_provider", s.Reason.TraceID, "took", s.Completed.Sub(s.Created))
-	switch s.State {
-	case Approved, Denied, Expired:
-		// Anything else leaves a prompt on the phone until it lapses by itself.
-		if err := w.opts.Store.ZRem(ctx, s.Person+":busy", s.Member).Err(); err != nil {
-			w.log.Warn("person limit not freed; it lapses by itself", "id", s.ID, "error", err)
-		}
+		"reason", s.Reason.Code, "provider_trace_id", s.Reason.TraceID, "took_ms", s.Completed.Sub(s.Created).Milliseconds())
+	if s.State.answered() {
+		w.freeSlot(ctx, &s.record)
 	}
 }

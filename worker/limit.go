@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -29,13 +30,14 @@ func (w *Worker) limit(ctx context.Context, set *Settings, c *create) error {
 	got, err := scriptPerson.Run(ctx, w.opts.Store, []string{c.rec.Person + ":busy", c.rec.Person + ":hour"},
 		c.rec.Member, standing.Milliseconds(), set.PersonInFlight, set.PersonPerHour).Slice()
 	if err != nil || len(got) != 2 {
+		w.freePerson(context.WithoutCancel(ctx), c) // perhaps it was counted
 		return w.storageError(fmt.Errorf("counting a person: %w", err))
 	}
 	left, _ := got[1].(int64)
 	wait := time.Duration(left) * time.Millisecond
 	switch got[0] {
 	case "busy":
-		return &Error{Code: CodePersonBusy, Detail: "This person is being asked already.", RetryAfter: max(wait, time.Second)}
+		return &Error{Code: CodePersonBusy, Detail: "A prompt is still open for this person. Ask again when it is answered or has lapsed.", RetryAfter: max(wait, time.Second)}
 	case "limited":
 		return &Error{Code: CodePersonLimited, Detail: "This person was asked too often in the last hour.", RetryAfter: max(wait, time.Second)}
 	}
@@ -48,5 +50,24 @@ func (w *Worker) freePerson(ctx context.Context, c *create) {
 		if err := w.opts.Store.ZRem(ctx, key, c.rec.Member).Err(); err != nil {
 			w.log.Warn("person limit not freed; it lapses by itself", "id", c.rec.ID, "error", err)
 		}
+	}
+}
+
+// freeTwin takes back what a twin of a request that is over has counted for a
+// second time. A prompt that may still stand on the phone stays counted.
+func (w *Worker) freeTwin(ctx context.Context, c *create, first string) {
+	r, err := w.store.read(ctx, first)
+	switch {
+	case errors.Is(err, errGone): // refused: there was no push
+		w.freePerson(ctx, c)
+	case err == nil && r.State.answered():
+		w.freeSlot(ctx, &c.rec)
+	}
+}
+
+// freeSlot frees the person for the next push; the push stays counted in its hour.
+func (w *Worker) freeSlot(ctx context.Context, r *record) {
+	if err := w.opts.Store.ZRem(ctx, r.Person+":busy", r.Member).Err(); err != nil {
+		w.log.Warn("person limit not freed; it lapses by itself", "id", r.ID, "error", err)
 	}
 }

@@ -171,7 +171,7 @@ func TestLostTasksAreMadeGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.rec.Expires = time.Now().Add(time.Minute)
-	if err := r.store.asked(t.Context(), &c.rec, opID(), seal("req", `"auth"`)); err != nil {
+	if err := r.store.asked(t.Context(), &c.rec, opID(), c.idem, seal("req", `"auth"`), "answer"); err != nil {
 		t.Fatal(err)
 	}
 	r.settledAs(c.rec.ID, Approved, 1)

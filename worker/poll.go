@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,10 +35,10 @@ var (
 	errLost  = errors.New("the step-up is another worker's now")
 )
 
-// poll takes a step-up and stays with it until it is final and its first round
-// of webhooks is out, or until the process drains. If we die anywhere in here,
+// work is what every task comes to: it takes a step-up and stays with it until it
+// is final and a round of webhooks is out, or until the process drains. If we die anywhere in here,
 // the sweeper of another process finds the step-up among what we owned.
-func (w *Worker) poll(ctx context.Context, id string) {
+func (w *Worker) work(ctx context.Context, id string) {
 	if !w.enter() {
 		return
 	}
@@ -93,6 +92,9 @@ func (w *Worker) leave(ctx context.Context, s *session, err error) {
 
 // follow polls until the step-up is final.
 func (w *Worker) follow(ctx context.Context, s *session) error {
+	if s.lost {
+		return w.finish(ctx, s, unknown(""), nil)
+	}
 	for {
 		a, err := w.next(ctx, s)
 		if err != nil {
@@ -255,7 +257,8 @@ func (w *Worker) goOn(ctx context.Context, s *session, v verdict) error {
 		s.NotBefore = now
 	}
 	if v.raw != "" && !fresh {
-		s.NotBefore = now.Add(min(max(wait, time.Second), 10*time.Second))
+		again := min(max(wait, time.Second), 10*time.Second)
+		s.NotBefore = now.Add(min(again, max(0, s.Expires.Add(verifyGrace).Sub(now))))
 	}
 	// No Redis command for a poll that was answered pending: the pace is unchanged.
 	if s.Interval == before && wait <= s.Interval && !fresh {
@@ -268,7 +271,7 @@ func (w *Worker) goOn(ctx context.Context, s *session, v verdict) error {
 func (w *Worker) noted(ctx context.Context, s *session, raw bool) error {
 	sealed := ""
 	if raw {
-		sealed = s.set.Sealer.seal(&s.record, "raw", []byte(s.asked.Raw))
+		sealed = s.set.Sealer.sealJSON(&s.record, "raw", s.asked.Raw)
 	}
 	op := opID()
 	return w.stubborn(ctx, func() error { return w.store.note(ctx, &s.record, op, sealed) })
@@ -292,20 +295,10 @@ func (w *Worker) stubborn(ctx context.Context, write func() error) error {
 // hold is how long this step-up's provider may hold a request.
 func (s *session) hold() time.Duration { return s.set.Providers[s.Provider].Hold }
 
-// unsealJSON opens one sealed field of a step-up.
-func (s *Sealer) unsealJSON(h *held, field string, v any) error {
-	blob, ok := h.personal[field]
-	if !ok {
-		return fmt.Errorf("%s: %w", field, errTampered)
-	}
-	plain, err := s.open(&h.record, field, blob)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(plain, v); err != nil {
-		return fmt.Errorf("%s: %w", field, errTampered)
-	}
-	return nil
+// unseal opens one of a step-up's sealed fields; a field that is not there does
+// not open.
+func (s *session) unseal(field string, v any) error {
+	return s.set.Sealer.unsealJSON(&s.record, field, s.personal[field], v)
 }
 
 func (w *Worker) alarm(what string, s *session) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -37,8 +38,9 @@ func newQueue(o Options, w *Worker) *queue {
 	if o.Role == RoleAPI {
 		return q
 	}
-	// Shards fill unevenly: a tenth on top.
-	share := (o.MaxInFlight*11/10 + o.Shards - 1) / o.Shards
+	// Shards fill unevenly, by chance: four standard deviations on top.
+	mean := float64(o.MaxInFlight) / float64(o.Shards)
+	share := int(math.Ceil(mean + 4*math.Sqrt(mean)))
 	for n := range o.Shards {
 		q.polls = append(q.polls, asynq.NewServerFromRedisClient(o.Queue, serverConfig(o.Log, pollQueue(n), share)))
 	}
@@ -61,20 +63,18 @@ func serverConfig(log *slog.Logger, name string, concurrency int) asynq.Config {
 }
 
 func (q *queue) start() error {
-	poll := asynq.HandlerFunc(func(_ context.Context, t *asynq.Task) error { return q.handle(t, q.worker.poll) })
-	later := asynq.HandlerFunc(func(_ context.Context, t *asynq.Task) error { return q.handle(t, q.worker.deliverLater) })
-	for _, s := range q.polls {
-		if err := s.Start(poll); err != nil {
+	for _, s := range append(q.polls, q.deliver) {
+		if err := s.Start(asynq.HandlerFunc(q.handle)); err != nil {
 			return err
 		}
 	}
-	return q.deliver.Start(later)
+	return nil
 }
 
 // handle runs one task. It always returns nil, so that no error text reaches
 // Redis, and never uses asynq's context: asynq cancels it by its own deadline, by
 // 30 s of Redis trouble and from asynqmon, and none of that may cut a send.
-func (q *queue) handle(t *asynq.Task, f func(context.Context, string)) error {
+func (q *queue) handle(_ context.Context, t *asynq.Task) error {
 	defer func() {
 		// asynq would write the panic's text into Redis. The step-up is still on our
 		// name; the comparison of owned with run lets it go.
@@ -83,7 +83,7 @@ func (q *queue) handle(t *asynq.Task, f func(context.Context, string)) error {
 		}
 	}()
 	if id := string(t.Payload()); validID(id, q.worker.opts.Shards) {
-		f(context.Background(), id)
+		q.worker.work(context.Background(), id)
 	} else {
 		q.worker.log.Error("a task names no step-up", "alarm", true, "type", t.Type())
 	}

@@ -192,7 +192,7 @@ func newRig(t testing.TB, o redis.Options, change func(*Options, *Settings)) *ri
 	if err != nil {
 		t.Fatal(err)
 	}
-	seal, err := ParseSealKeys(NewSealKeys("k1"))
+	seal, err := ParseSealKeys(NewSealKeys())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,14 +235,15 @@ func (r *rig) start(o redis.Options, opts Options) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
-	r.stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil && !r.cut.off.Load() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := r.Run(ctx); err != nil && !r.cut.off.Load() {
 			t.Errorf("Run: %v", err)
 		}
-	})
+	}()
+	// Not a sync.OnceFunc: waiting for a mutex does not let a bubble's time go on.
+	r.stop = func() { cancel(); <-done }
 	t.Cleanup(r.stop)
 	r.another = func() *rig {
 		twin := &rig{t: t, provider: r.provider, receiver: r.receiver, set: r.set}

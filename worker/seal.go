@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -99,10 +100,14 @@ func sealKey(b64 string) ([]byte, error) {
 	return key, nil
 }
 
-// NewSealKeys is a fresh seal key file with one seal key named kid.
-func NewSealKeys(kid string) []byte {
-	return fmt.Appendf(nil, "# The first seal key seals, all open. Keep the index line for the life of the data.\nseal %s %s\nindex %s\n",
-		kid, newSealKey(), newSealKey())
+// NewSealKeys is a fresh seal key file.
+func NewSealKeys() []byte {
+	return fmt.Appendf(nil, "# The first seal key seals, all open. Keep the index line for the life of the data.\n%sindex %s\n", NewSealKey(), newSealKey())
+}
+
+// NewSealKey is one more line for a seal key file, with a key id of its own.
+func NewSealKey() []byte {
+	return fmt.Appendf(nil, "seal %s %s\n", strings.ToLower(rand.Text()[:12]), newSealKey())
 }
 
 func newSealKey() string {
@@ -140,6 +145,27 @@ func (s *Sealer) open(r *record, field, blob string) ([]byte, error) {
 	return plain, nil
 }
 
+// sealJSON is seal for plain data.
+func (s *Sealer) sealJSON(r *record, field string, v any) string {
+	plain, err := json.Marshal(v)
+	if err != nil {
+		panic("worker: plain data does not marshal: " + err.Error())
+	}
+	return s.seal(r, field, plain)
+}
+
+// unsealJSON opens what sealJSON sealed.
+func (s *Sealer) unsealJSON(r *record, field, blob string, v any) error {
+	plain, err := s.open(r, field, blob)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(plain, v); err != nil {
+		return fmt.Errorf("%s: %w", field, errTampered)
+	}
+	return nil
+}
+
 // hash is a keyed hash of parts, 16 bytes in URL-safe base64.
 func (s *Sealer) hash(parts ...string) string {
 	m := hmac.New(sha256.New, s.index)
@@ -149,10 +175,10 @@ func (s *Sealer) hash(parts ...string) string {
 	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:16])
 }
 
-// The keys print as nothing, whatever prints them.
+// The keys print as nothing, whatever prints them, also out of a copy.
 
-func (s *Sealer) String() string               { return "[seal keys]" }
-func (s *Sealer) GoString() string             { return s.String() }
-func (s *Sealer) Format(f fmt.State, _ rune)   { fmt.Fprint(f, s.String()) }
-func (s *Sealer) LogValue() slog.Value         { return slog.StringValue(s.String()) }
-func (s *Sealer) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+func (s Sealer) String() string               { return "[seal keys]" }
+func (s Sealer) GoString() string             { return s.String() }
+func (s Sealer) Format(f fmt.State, _ rune)   { fmt.Fprint(f, s.String()) }
+func (s Sealer) LogValue() slog.Value         { return slog.StringValue(s.String()) }
+func (s Sealer) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

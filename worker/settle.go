@@ -59,11 +59,13 @@ func settle(r *record, a answer, now time.Time, hold time.Duration) verdict {
 	case *ciba.Untrusted:
 		return untrusted(err)
 	case *ciba.Unverified:
-		if now.After(r.Expires.Add(verifyGrace)) {
+		if !now.Before(r.Expires.Add(verifyGrace)) {
 			return unknown(err.IDToken)
 		}
 		v.raw, v.failing = err.IDToken, true
-		v.alarm = "an ID token waits for the provider's key set"
+		if r.RawAt.IsZero() { // told once
+			v.alarm = "an ID token waits for the provider's key set"
+		}
 	case *ciba.Transient:
 		v.failing, v.wait = true, err.RetryAfter
 	case *ciba.Ambiguous:

@@ -120,10 +120,10 @@ func TestSettleUnverifiedInTheEnd(t *testing.T) {
 	end := time.Date(2026, 11, 21, 2, 5, 0, 0, time.UTC)
 	r := &record{State: Pending, Interval: 5 * time.Second, Expires: end}
 	a := answer{err: &ciba.Unverified{IDToken: "t", Err: errCut}}
-	if v := settle(r, a, end.Add(verifyGrace), 0); v.state != Pending {
-		t.Errorf("at the end of the grace: %s", v.state)
+	if v := settle(r, a, end.Add(verifyGrace-time.Millisecond), 0); v.state != Pending {
+		t.Errorf("before the end of the grace: %s", v.state)
 	}
-	if v := settle(r, a, end.Add(verifyGrace+time.Second), 0); v.state != Unknown || v.reason.Code != ResultLost || v.alarm == "" {
+	if v := settle(r, a, end.Add(verifyGrace), 0); v.state != Unknown || v.reason.Code != ResultLost || v.alarm == "" {
 		t.Errorf("after the grace: %+v", v)
 	}
 }

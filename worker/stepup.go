@@ -27,6 +27,10 @@ const (
 // Final reports whether the state never changes again.
 func (s State) Final() bool { return s != Asking && s != Pending && s != "" }
 
+// answered reports whether the prompt is off the person's phone. Anything else
+// may leave it there until it lapses by itself.
+func (s State) answered() bool { return s == Approved || s == Denied || s == Expired }
+
 // The reason codes that go with the final states.
 const (
 	DeniedByUser          = "denied_by_user"
@@ -56,8 +60,24 @@ var reasonText = map[string]string{
 type Reason struct {
 	Code          string `json:"code"`
 	Message       string `json:"message"`
-	ProviderError string `json:"provider_error,omitempty"` // the provider's OAuth code
-	TraceID       string `json:"trace_id,omitempty"`       // the provider's trace id, for its support desk
+	ProviderError string `json:"provider_error"` // the provider's OAuth code; null when it named none
+	TraceID       string `json:"trace_id"`       // the provider's trace id, for its support desk; null when it named none
+}
+
+// MarshalJSON writes null for what the provider did not name.
+func (r Reason) MarshalJSON() ([]byte, error) {
+	named := func(s string) *string {
+		if s == "" {
+			return nil
+		}
+		return &s
+	}
+	return json.Marshal(struct {
+		Code          string  `json:"code"`
+		Message       string  `json:"message"`
+		ProviderError *string `json:"provider_error"`
+		TraceID       *string `json:"trace_id"`
+	}{r.Code, r.Message, named(r.ProviderError), named(r.TraceID)})
 }
 
 // StepUp is a step-up as callers see it, over the API and in webhooks.
@@ -136,6 +156,7 @@ type record struct {
 	PendingAt time.Time // when the last poll was answered authorization_pending; zero when it was answered otherwise
 	RawAt     time.Time // when the sealed success answer, not verified yet, arrived
 
+	Tombstone  string // the final state without the identity, sealed: what is told when the result is gone
 	Person     string // key of the person limit
 	Member     string // this push's member there
 	Deliveries []Delivery
@@ -202,10 +223,11 @@ type result struct {
 	Reason    *Reason        `json:"reason,omitempty"`
 	Identity  *ciba.Identity `json:"identity,omitempty"`
 	Completed int64          `json:"completed"` // ms
+	Until     int64          `json:"until"`     // ms; how long it can be fetched
 }
 
 // view is the step-up as callers see it.
-func (r *record) view(f face, res *result, ttl time.Duration) StepUp {
+func (r *record) view(f face, res *result) StepUp {
 	v := StepUp{
 		ID: r.ID, Status: r.State, Provider: r.Provider, Metadata: f.Metadata,
 		CreatedAt: Time{r.Created}, ExpiresAt: stamp(r.Expires), PurgedAt: stamp(r.Purged),
@@ -219,18 +241,10 @@ func (r *record) view(f face, res *result, ttl time.Duration) StepUp {
 	if r.State == Asking {
 		v.Status = Pending
 	}
-	if r.State.Final() {
-		v.CompletedAt = stamp(r.Completed)
-		if r.Reason.Code != "" {
-			reason := r.Reason
-			reason.Message = reasonText[reason.Code]
-			v.Reason = &reason
-		}
-	}
 	if res != nil {
 		v.Status, v.Reason, v.Identity = res.State, res.Reason, res.Identity
 		v.CompletedAt = stamp(time.UnixMilli(res.Completed))
-		v.ResultExpiresAt = stamp(time.UnixMilli(res.Completed).Add(ttl))
+		v.ResultExpiresAt = stamp(time.UnixMilli(res.Until))
 	}
 	v.Deliveries = make([]DeliveryView, 0, len(r.Deliveries))
 	for i := range r.Deliveries {
@@ -247,23 +261,6 @@ func (d *Delivery) view() DeliveryView {
 	if d.Status == DeliveryPending && d.Next != 0 {
 		v.NextAttemptAt = stamp(time.UnixMilli(d.Next))
 	}
-	return v
-}
-
-// asCreated is the step-up as its create request was answered, for repeats of
-// that request.
-func (v StepUp) asCreated() StepUp {
-	v.Status, v.CompletedAt, v.Reason, v.Identity = Pending, nil, nil, nil
-	v.ResultExpiresAt, v.PurgedAt = nil, nil
-	first := []DeliveryView{}
-	seen := map[string]bool{}
-	for _, d := range v.Deliveries {
-		if !seen[d.Webhook] {
-			seen[d.Webhook] = true
-			first = append(first, DeliveryView{Webhook: d.Webhook, Status: DeliveryPending})
-		}
-	}
-	v.Deliveries = first
 	return v
 }
 

@@ -142,10 +142,10 @@ func (s *store) idempotent(ctx context.Context, shard int, idem string) (*existi
 	return &existing{id, fp, out}, nil
 }
 
-// asked records that the provider took the question.
-func (s *store) asked(ctx context.Context, r *record, op, sealedID string) error {
-	return s.status(ctx, scriptAsked, []string{keyRecord(r.ID), keyOpen(r.shard()), keyPersonal(r.ID)},
-		op, r.ID, (2 * time.Second).Milliseconds(), ms(r.Expires.Add(keepPersonal)), ms(r.Expires), r.Interval.Milliseconds(), ms(r.NotBefore), sealedID)
+// asked records that the provider took the question, and the answer to the caller.
+func (s *store) asked(ctx context.Context, r *record, op, idem, sealedID, answer string) error {
+	return s.status(ctx, scriptAsked, []string{keyRecord(r.ID), keyOpen(r.shard()), keyPersonal(r.ID), keyIdem(r.shard(), idem)},
+		op, r.ID, (2 * time.Second).Milliseconds(), ms(r.Expires.Add(keepPersonal)), ms(r.Expires), r.Interval.Milliseconds(), msUp(r.NotBefore), sealedID, answer)
 }
 
 // drop takes an intent back that was never sent. answer, when not empty, is
@@ -170,7 +170,7 @@ func (s *store) claim(ctx context.Context, r *record, me string, over takeover) 
 	if !r.State.Final() {
 		wake += max(0, time.Until(r.Expires))
 	}
-	got, err := scriptClaim.Run(ctx, s.rdb, keys, opID(), r.ID, me, r.Owner, r.Gen, wake.Milliseconds(), ms(over.notBefore), flag(over.died)).Slice()
+	got, err := scriptClaim.Run(ctx, s.rdb, keys, opID(), r.ID, me, r.Owner, r.Gen, wake.Milliseconds(), msUp(over.notBefore), flag(over.died)).Slice()
 	if err != nil {
 		return nil, fmt.Errorf("claiming a step-up: %w", err)
 	}
@@ -198,7 +198,7 @@ func pairs(v any) map[string]string {
 
 // pace is the part of a record that outlives a change of owner.
 func (r *record) pace() []any {
-	return []any{r.Interval.Milliseconds(), ms(r.NotBefore), flag(r.Ambiguous), ms(r.PendingAt)}
+	return []any{r.Interval.Milliseconds(), msUp(r.NotBefore), flag(r.Ambiguous), ms(r.PendingAt)}
 }
 
 // release lets a step-up go; the wake number that comes back is for the task that wakes it next.

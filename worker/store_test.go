@@ -33,7 +33,7 @@ func pendingRecord(t *testing.T) *stored {
 	t.Helper()
 	s := newStored(t)
 	s.Expires = time.Now().Add(5 * time.Minute)
-	if err := s.asked(t.Context(), &s.record, opID(), "sealed"); err != nil {
+	if err := s.asked(t.Context(), &s.record, opID(), s.ID, "sealed", "answer"); err != nil {
 		t.Fatalf("asked: %v", err)
 	}
 	s.State = Pending
@@ -165,8 +165,8 @@ func TestScriptsAnswerARepeatTheSame(t *testing.T) {
 	s := newStored(t)
 	s.Expires = time.Now().Add(time.Minute)
 	op := opID()
-	s.must("asked", s.asked(ctx, &s.record, op, "sealed"))
-	s.must("asked again", s.asked(ctx, &s.record, op, "sealed"))
+	s.must("asked", s.asked(ctx, &s.record, op, s.ID, "sealed", "answer"))
+	s.must("asked again", s.asked(ctx, &s.record, op, s.ID, "sealed", "answer"))
 
 	args := []any{op + "c", s.ID, "w1", "", 0, 1000, 0, "0"}
 	keys := []string{keyRecord(s.ID), keyOpen(1), keyPersonal(s.ID), keyEvents(s.ID), keyOwned(1, "w1"), keyOwned(1, "")}

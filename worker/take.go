@@ -76,18 +76,17 @@ func (w *Worker) overtake(ctx context.Context, set *Settings, r *record) (takeov
 
 // unseal opens what a session needs and sets its pace.
 func (w *Worker) unseal(s *session) error {
-	open := s.set.Sealer.unsealJSON
-	if err := open(s.held, "face", &s.face); err != nil && s.personal["face"] != "" {
+	if err := w.unsealFace(s); err != nil {
 		return err
 	}
 	if s.State.Final() {
 		return nil // deliveries open their own
 	}
-	if err := errors.Join(open(s.held, "ask", &s.asked.Question), open(s.held, "req", &s.asked.ID)); err != nil {
+	if err := errors.Join(s.unseal("ask", &s.asked.Question), s.unseal("req", &s.asked.ID)); err != nil {
 		return err
 	}
 	if s.personal["raw"] != "" {
-		if err := open(s.held, "raw", &s.asked.Raw); err != nil {
+		if err := s.unseal("raw", &s.asked.Raw); err != nil {
 			return err
 		}
 		s.asked.RawAt = s.RawAt
@@ -124,7 +123,7 @@ func (w *Worker) unsealFace(s *session) error {
 	if s.personal["face"] == "" {
 		return nil
 	}
-	return s.set.Sealer.unsealJSON(s.held, "face", &s.face)
+	return s.unseal("face", &s.face)
 }
 
 func (w *Worker) remember(s *session) {

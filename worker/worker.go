@@ -140,9 +140,13 @@ func (w *Worker) Reload(s Settings) { w.settings.Store(&s) }
 // Run works until ctx ends, then drains: no new claims, answers in flight are
 // awaited and stored, ownership is let go. It returns when all of that is done.
 func (w *Worker) Run(ctx context.Context) error {
-	if err := w.checkShards(ctx); err != nil {
+	if err := w.CheckShards(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped before it began
+		}
 		return err
 	}
+	w.swept.Store(time.Now().UnixMilli())
 	// The lease outlives ctx: it is needed for as long as the drain takes.
 	live, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
@@ -232,9 +236,10 @@ func (w *Worker) Ready(ctx context.Context) error {
 	return nil
 }
 
-// checkShards makes sure that the data was written with as many shards: with
-// another number nothing would be found.
-func (w *Worker) checkShards(ctx context.Context) error {
+// CheckShards makes sure that the data was written with as many shards: with
+// another number nothing would be found. Run does it too; a start that wants to say
+// so before it opens its doors calls it first.
+func (w *Worker) CheckShards(ctx context.Context) error {
 	want := strconv.Itoa(w.opts.Shards)
 	if err := w.opts.Store.SetNX(ctx, keyShards, want, 0).Err(); err != nil {
 		return fmt.Errorf("reaching Redis: %w", err)

@@ -26,7 +26,7 @@ func (w *world) writeCases(t *testing.T) {
 		t.Fatal(err)
 	}
 	written := map[string]bool{}
-	for _, cases := range [][]forged{w.good(), w.headers(), w.signatures(), w.layers(), w.wrapping(), w.ephemerals(), w.encodings(), w.parties(), w.times()} {
+	for _, cases := range [][]forged{w.good(), w.headers(), w.signatures(), w.layers(), w.wrapping(), w.rsa(), w.ephemerals(), w.encodings(), w.parties(), w.times()} {
 		for _, c := range cases {
 			if written[c.file] {
 				t.Fatalf("two cases are named %s", c.file)
@@ -100,7 +100,7 @@ func (w *world) good() []forged {
 	outer := jwe.NewHeaders()
 	check(outer.Set(jwe.KeyIDKey, "our-enc-2"))
 	check(outer.Set(jwe.ContentTypeKey, "JWT"))
-	sealed, err := jwe.Encrypt(signed, jwe.WithKey(jwa.ECDH_ES_A256KW, &w.newest().private.PublicKey),
+	sealed, err := jwe.Encrypt(signed, jwe.WithKey(jwa.ECDH_ES_A256KW, &w.newest().ec.PublicKey),
 		jwe.WithContentEncryption(jwa.A256CBC_HS512), jwe.WithProtectedHeaders(outer))
 	check(err)
 	enc := w.keys.enc

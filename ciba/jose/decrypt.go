@@ -2,9 +2,6 @@ package jose
 
 import (
 	"crypto/ecdsa"
-	"crypto/rsa"
-	"crypto/sha256"
-	"errors"
 	"slices"
 	"strings"
 
@@ -13,8 +10,7 @@ import (
 )
 
 // sizes are the lengths, in bytes, that a content algorithm fixes (RFC 7518 §5). jwx leaves them to its caller: another length of tag lets
-// bytes move between tag and ciphertext, another length of IV or wrapped key panics in it, another length of content key chooses another
-// algorithm.
+// bytes move between tag and ciphertext, another length of IV or wrapped key panics in it.
 type sizes struct {
 	cek, iv, tag int
 	block        int // of which the ciphertext is a multiple, and at least one
@@ -43,7 +39,7 @@ func (o *Opener) decrypt(token string) (string, error) {
 	if !known || !slices.Contains(o.Algs.Content, h.enc) {
 		return "", refuse("content algorithm not allowed")
 	}
-	wrapped, err := size.check(parts[1:])
+	wrapped, err := size.check(h.alg, parts[1:])
 	if err != nil {
 		return "", err
 	}
@@ -57,14 +53,14 @@ func (o *Opener) decrypt(token string) (string, error) {
 	if h.alg == oaep {
 		keys, err = sized(keys, wrapped)
 	} else {
-		keys, err = agreeing(keys, h, wrapped, size)
+		keys, err = agreeing(keys, h)
 	}
 	if err != nil {
 		return "", err
 	}
 	for _, d := range keys {
 		// Alg and key are ours; jwx compares that alg with the header's again. There is no zip here, see forbidden.
-		plain, err := jwe.Decrypt([]byte(token), jwe.WithKey(jwa.KeyEncryptionAlgorithm(h.alg), d.key(size)))
+		plain, err := jwe.Decrypt([]byte(token), jwe.WithKey(jwa.KeyEncryptionAlgorithm(h.alg), d.key()))
 		if err == nil {
 			return nested(string(plain))
 		}
@@ -72,11 +68,8 @@ func (o *Opener) decrypt(token string) (string, error) {
 	return "", refuse("decryption failed")
 }
 
-const wrongLength = "wrong length of a JWE part"
-
-// check reads encrypted key, IV, ciphertext and tag, compares the lengths that the content algorithm fixes, and gives that of the
-// encrypted key.
-func (z sizes) check(parts []string) (wrapped int, err error) {
+// check reads encrypted key, IV, ciphertext and tag, compares their lengths, and gives that of the encrypted key.
+func (z sizes) check(alg string, parts []string) (wrapped int, err error) {
 	var n [4]int
 	for i, p := range parts {
 		b, err := decode(p)
@@ -85,17 +78,18 @@ func (z sizes) check(parts []string) (wrapped int, err error) {
 		}
 		n[i] = len(b)
 	}
-	if n[1] != z.iv || n[2] == 0 || n[2]%z.block != 0 || n[3] != z.tag {
+	least, most := z.cek+8, z.cek+8 // AES key wrap adds 8 bytes (RFC 3394 §2.2.1)
+	if alg == oaep {
+		least, most = minRSA/8, maxRSA/8 // as long as a key of ours; which one, see sized
+	}
+	if n[0] < least || n[0] > most || n[1] != z.iv || n[2] == 0 || n[2]%z.block != 0 || n[3] != z.tag {
 		return 0, refuse(wrongLength)
 	}
 	return n[0], nil
 }
 
 // agreeing are the EC keys that can agree with the ephemeral key of a token.
-func agreeing(keys []*decrypter, h header, wrapped int, z sizes) ([]*decrypter, error) {
-	if wrapped != z.cek+8 { // AES key wrap adds 8 bytes (RFC 3394 §2.2.1)
-		return nil, refuse(wrongLength)
-	}
+func agreeing(keys []*decrypter, h header) ([]*decrypter, error) {
 	epk, err := ephemeral(h.epk)
 	if err != nil {
 		return nil, err
@@ -116,30 +110,13 @@ func sized(keys []*decrypter, wrapped int) ([]*decrypter, error) {
 	return keys, nil
 }
 
-// key is what jwx decrypts with.
-func (d *decrypter) key(z sizes) any {
+// key is what jwx decrypts with. It refuses a content key of another length than the header's content algorithm has, which the sender of
+// an RSA-OAEP-256 token chooses (vector rsa-cek-gcm).
+func (d *decrypter) key() any {
 	if d.rsa != nil {
-		return unwrapper{d.rsa, z.cek}
+		return d.rsa
 	}
 	return d.ec
-}
-
-// unwrapper opens the encrypted key of RSA-OAEP-256 (RFC 7518 §4.3) in place of jwx, which would take a content key of any length: its
-// sender chooses it, and half the length is another, weaker algorithm.
-type unwrapper struct {
-	key *rsa.PrivateKey
-	cek int // bytes
-}
-
-var errCEK = errors.New("content key of a wrong length")
-
-// DecryptKey implements jwe.KeyDecrypter.
-func (u unwrapper) DecryptKey(_ jwa.KeyEncryptionAlgorithm, wrapped []byte, _ jwe.Recipient, _ *jwe.Message) ([]byte, error) {
-	cek, err := rsa.DecryptOAEP(sha256.New(), nil, u.key, wrapped, nil)
-	if err == nil && len(cek) != u.cek {
-		return nil, errCEK
-	}
-	return cek, err
 }
 
 // checkParties reads apu and apv, which go into the key derivation (RFC 7518 §4.6.1.2).

@@ -66,18 +66,21 @@ type envelope struct {
 	header   string // the whole header, %s where epk goes
 	apu, apv string
 	zip      bool
+	cek      string // RSA: the algorithm whose content key and encryption are used, whatever the header says
 }
 
-// seal encrypts with ECDH-ES and AES key wrap (RFC 7518 §4.6, RFC 3394) and the content algorithm.
+// seal encrypts with ECDH-ES and AES key wrap (RFC 7518 §4.6, RFC 3394), or RSA-OAEP-256 (§4.3), and the content algorithm.
 func (e envelope) seal(plain string) string {
 	alg, enc, kid := or(e.alg, e.to.jwk.Alg), or(e.enc, "A256CBC-HS512"), or(e.kid, e.to.jwk.Kid)
-	theirs, err := e.to.private.PublicKey.ECDH()
-	check(err)
-	mine, err := theirs.Curve().GenerateKey(rand.Reader)
-	check(err)
-	point := mine.PublicKey().Bytes()
-	size := len(point) / 2
-	epk := or(e.epk, fmt.Sprintf(`{"kty":"EC","crv":"%s","x":"%s","y":"%s"}`, e.to.jwk.Crv, encode(point[1:1+size]), encode(point[1+size:])))
+	epk, wrapping := "-", func(cek []byte) []byte {
+		b, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, &e.to.rsa.PublicKey, cek, nil)
+		check(err)
+		return b
+	}
+	if e.to.ec != nil {
+		epk, wrapping = e.agreement()
+	}
+	epk = or(e.epk, epk)
 	header := e.header
 	if header == "" {
 		header = fmt.Sprintf(`{"alg":"%s","enc":"%s"`, alg, enc)
@@ -102,7 +105,7 @@ func (e envelope) seal(plain string) string {
 		check(w.Close())
 		body = b.Bytes()
 	}
-	z, known := contents[enc]
+	z, known := contents[or(e.cek, enc)]
 	if !known {
 		z = contents["A256CBC-HS512"]
 	}
@@ -110,9 +113,21 @@ func (e envelope) seal(plain string) string {
 	rand.Read(cek)
 	iv := make([]byte, z.iv)
 	rand.Read(iv)
-	wrapped := wrap(agree(mine, theirs, e.to.jwk.Alg, e.apu, e.apv), cek)
+	wrapped := wrapping(cek)
 	text, tag := encrypt(z, cek, iv, body, protected)
 	return strings.Join([]string{protected, encode(wrapped), encode(iv), encode(text), encode(tag)}, ".")
+}
+
+// agreement makes an ephemeral key and what wraps a content key with it.
+func (e envelope) agreement() (epk string, wrapping func(cek []byte) []byte) {
+	theirs, err := e.to.ec.PublicKey.ECDH()
+	check(err)
+	mine, err := theirs.Curve().GenerateKey(rand.Reader)
+	check(err)
+	point := mine.PublicKey().Bytes()
+	size := len(point) / 2
+	epk = fmt.Sprintf(`{"kty":"EC","crv":"%s","x":"%s","y":"%s"}`, e.to.jwk.Crv, encode(point[1:1+size]), encode(point[1+size:]))
+	return epk, func(cek []byte) []byte { return wrap(agree(mine, theirs, e.to.jwk.Alg, e.apu, e.apv), cek) }
 }
 
 func or(s, otherwise string) string {

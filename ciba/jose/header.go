@@ -10,6 +10,7 @@ const (
 	malformedToken  = "malformed token"
 	malformedBase64 = "malformed base64url"
 	malformedHeader = "malformed header"
+	wrongLength     = "wrong length of a JWE part"
 )
 
 func refuse(reason string) error { return &Invalid{reason} }

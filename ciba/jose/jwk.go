@@ -84,7 +84,7 @@ func ecPrivate(m map[string]any) (*ecdsa.PrivateKey, string, error) {
 // qi) is computed anew: a wrong value there would give the key away with the first answer.
 func rsaPrivate(m map[string]any) (*rsa.PrivateKey, error) {
 	// Sizes first: jwx cuts a long e, and numbers without bounds cost time without bounds.
-	for name, most := range map[string]int{"n": 512, "d": 512, "p": 256, "q": 256, "e": 4} {
+	for name, most := range map[string]int{"n": maxRSA / 8, "d": maxRSA / 8, "p": maxRSA / 16, "q": maxRSA / 16, "e": 4} {
 		s, _ := m[name].(string)
 		if b, err := decode(s); err != nil || len(b) == 0 || len(b) > most {
 			return nil, errOurRSA
@@ -94,7 +94,7 @@ func rsaPrivate(m map[string]any) (*rsa.PrivateKey, error) {
 	if _, more := m["oth"]; more || material(m, &k, "kty", "n", "e", "d", "p", "q") != nil {
 		return nil, errOurRSA
 	}
-	if bits := k.N.BitLen(); bits < 2048 || bits > 4096 {
+	if bits := k.N.BitLen(); bits < minRSA || bits > maxRSA {
 		return nil, errOurRSA
 	}
 	clean := &rsa.PrivateKey{PublicKey: k.PublicKey, D: k.D, Primes: k.Primes}

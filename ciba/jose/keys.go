@@ -23,6 +23,9 @@ var wraps = []string{"ECDH-ES+A128KW", "ECDH-ES+A192KW", "ECDH-ES+A256KW"}
 
 const oaep = "RSA-OAEP-256"
 
+// minRSA and maxRSA are the sizes of our RSA keys in bits (RFC 7518 §4.3: at least 2048).
+const minRSA, maxRSA = 2048, 4096
+
 // Keys are a client's private keys: those that sign its assertions and those that decrypt its ID tokens. They are never printed.
 // Keys are not changed after ReadKeys and may be used by many goroutines.
 type Keys struct {

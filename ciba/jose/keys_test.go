@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -60,9 +61,9 @@ func TestReadKeysRefuses(t *testing.T) {
 		{"no use", "key 1: use must be sig or enc", func(s, _ map[string]any) { delete(s, "use") }},
 		{"sig with another curve's alg", "key 1: alg of a sig key on P-256 must be ES256", func(s, _ map[string]any) { s["alg"] = "ES384" }},
 		{"alg a number", "key 1: alg must be a string", func(s, _ map[string]any) { s["alg"] = 256 }},
-		{"enc without alg", "key 2: alg of an enc key must be", func(_, e map[string]any) { delete(e, "alg") }},
-		{"enc with dir", "key 2: alg of an enc key must be", func(_, e map[string]any) { e["alg"] = "dir" }},
-		{"enc with ECDH-ES", "key 2: alg of an enc key must be", func(_, e map[string]any) { e["alg"] = "ECDH-ES" }},
+		{"enc without alg", "key 2: alg of an EC enc key must be", func(_, e map[string]any) { delete(e, "alg") }},
+		{"enc with dir", "key 2: alg of an EC enc key must be", func(_, e map[string]any) { e["alg"] = "dir" }},
+		{"enc with ECDH-ES", "key 2: alg of an EC enc key must be", func(_, e map[string]any) { e["alg"] = "ECDH-ES" }},
 		{"no sig key", `no key with "use":"sig"`, func(s, _ map[string]any) { s["use"], s["alg"] = "enc", "ECDH-ES+A256KW" }},
 	} {
 		keys := jwks(t, raw)
@@ -264,9 +265,14 @@ func TestRedacted(t *testing.T) {
 	for _, k := range jwks(t, w.Ours) {
 		canaries = append(canaries, k["d"].(string))
 	}
-	for _, k := range append(w.keys.enc, &decrypter{private: w.keys.sig[0].private}) {
-		d, err := k.private.Bytes()
-		if err != nil {
+	for _, k := range append(w.keys.enc, &decrypter{ec: w.keys.sig[0].private}) {
+		var d []byte
+		if k.rsa != nil {
+			d = k.rsa.D.Bytes()
+			for _, v := range []*big.Int{k.rsa.D, k.rsa.Primes[0], k.rsa.Precomputed.Dp} {
+				canaries = append(canaries, v.String(), v.Text(16), encode(v.Bytes()))
+			}
+		} else if d, err = k.ec.Bytes(); err != nil {
 			t.Fatal(err)
 		}
 		canaries = append(canaries, string(d), fmt.Sprintf("%x", d), fmt.Sprintf("%X", d), fmt.Sprint(d), strings.Trim(fmt.Sprint(d), "[]"))

@@ -108,7 +108,7 @@ func TestRefusedBeforeKeys(t *testing.T) {
 
 // reasons are all that an Invalid can give, read from the source: each must have its vector.
 func reasons(t *testing.T) []string {
-	all := []string{malformedToken, malformedBase64, malformedHeader, "unknown key", "wrong signature", "names no key, and there are several"}
+	all := []string{malformedToken, malformedBase64, malformedHeader, wrongLength, "unknown key", "wrong signature", "names no key, and there are several"}
 	for _, name := range forbidden {
 		all = append(all, "header has "+name)
 	}

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -137,7 +138,8 @@ func newWorld(tb testing.TB) []byte {
 		"ours": set(
 			key("our-sig", "sig", "ES256", p256),
 			key("our-enc-2", "enc", "ECDH-ES+A256KW", p256), key("our-enc-1", "enc", "ECDH-ES+A256KW", p256),
-			key("our-enc-384", "enc", "ECDH-ES+A192KW", p384), key("our-enc-521", "enc", "ECDH-ES+A128KW", p521)),
+			key("our-enc-384", "enc", "ECDH-ES+A192KW", p384), key("our-enc-521", "enc", "ECDH-ES+A128KW", p521),
+			key("our-enc-rsa", "enc", oaep, nil), key("our-enc-rsa-1", "enc", oaep, nil)),
 		"provider": set(
 			key("ndi/2026/11", "sig", "", p256), key("k384", "sig", "", p384), key("k521", "sig", "ES512", p521), key("rsa", "", "", nil),
 			key("twin", "sig", "", p256), key("twin", "sig", "", p256)),
@@ -152,14 +154,14 @@ func newWorld(tb testing.TB) []byte {
 // everything is what this package can do; singpass what the profile of that name allows.
 var (
 	everything = Algs{
-		Signing: []string{"ES256", "ES384", "ES512", "PS256", "RS256"}, KeyManagement: wraps,
+		Signing: []string{"ES256", "ES384", "ES512", "PS256", "RS256"}, KeyManagement: append(slices.Clone(wraps), oaep),
 		Content: []string{"A128CBC-HS256", "A192CBC-HS384", "A256CBC-HS512", "A128GCM", "A192GCM", "A256GCM"},
 	}
 	singpass = Algs{Signing: []string{"ES256"}, KeyManagement: wraps, Content: []string{"A256CBC-HS512"}}
 	// careless is a configuration that lists what must never be used: it must be refused all the same.
 	careless = Algs{
 		Signing:       []string{"ES256", "none", "None", "HS256", "EdDSA", "ES256K", ""},
-		KeyManagement: []string{"ECDH-ES+A256KW", "dir", "RSA1_5", "RSA-OAEP", "A256KW", "A256GCMKW", "ECDH-ES", "PBES2-HS256+A128KW", ""},
+		KeyManagement: []string{"ECDH-ES+A256KW", "dir", "RSA1_5", "RSA-OAEP", "RSA-OAEP-512", "A256KW", "A256GCMKW", "ECDH-ES", "PBES2-HS256+A128KW", ""},
 		Content:       []string{"A256CBC-HS512", "none", ""},
 	}
 )
@@ -180,6 +182,8 @@ func (w *world) opener(tb testing.TB, name string) *Opener {
 		o.Encrypted, o.Algs = true, Algs{singpass.Signing, wraps[2:], singpass.Content}
 	case "keyless": // our keys have no P-256 one
 		o.Encrypted, o.Algs, o.Keys = true, singpass, &Keys{enc: w.keys.enc[2:]}
+	case "keyless standard": // and no RSA one
+		o.Encrypted, o.Algs, o.Keys = true, everything, &Keys{enc: w.keys.enc[:4]}
 	case "careless":
 		o.Encrypted, o.Algs = true, careless
 	case "careless signed":

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"stepup/config"
 )
@@ -59,7 +62,7 @@ func count(n int, what string) string {
 func (c checkCmd) online(e *env, p *parts) bool {
 	ctx, cancel := context.WithTimeout(e.ctx, 20*time.Second)
 	defer cancel()
-	tries := map[string]func() error{"redis.url": func() error { return reachRedis(ctx, p.cfg.Redis, e) }}
+	tries := map[string]func() error{"redis.url": func() error { return c.reachRedis(ctx, p.cfg.Redis, e) }}
 	for name, client := range p.clients {
 		tries["providers."+name] = func() error { return client.Ready(ctx) }
 	}
@@ -87,15 +90,20 @@ func (c checkCmd) online(e *env, p *parts) bool {
 	return good
 }
 
-// reachRedis connects and judges as serve does; warnings go to the log.
-func reachRedis(ctx context.Context, cfg config.Redis, e *env) error {
+// reachRedis connects and judges as serve does. What serve would warn about is printed too.
+func (c checkCmd) reachRedis(ctx context.Context, cfg config.Redis, e *env) error {
 	if cfg.URL == embedded {
 		return nil
 	}
-	_, forget, err := openRedis(ctx, cfg, e.log)
+	redis.SetLogger(redisLog{slog.New(slog.DiscardHandler)}) // the error says it all
+	rdb, err := dialRedis(cfg)
 	if err != nil {
 		return err
 	}
-	forget()
-	return nil
+	defer rdb.Close()
+	warnings, err := judgeRedis(ctx, rdb.store)
+	for _, w := range warnings {
+		fmt.Fprintf(e.stdout, "%s: redis.url: warning: %s\n", c.Config, w)
+	}
+	return err
 }

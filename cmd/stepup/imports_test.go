@@ -41,7 +41,7 @@ var theirs = map[string]struct{ code, tests []string }{
 	"github.com/redis/go-redis":          {code: []string{"worker", "worker/redistest", "cmd/stepup", "cmd/bench"}, tests: []string{"worker/api", "worker/admin"}},
 	"github.com/alicebob/miniredis":      {code: []string{"cmd/stepup", "cmd/bench"}, tests: []string{"worker", "worker/api", "worker/admin"}},
 	"github.com/cenkalti/backoff":        {code: []string{"worker"}},
-	"github.com/goccy/go-yaml":           {code: []string{"config"}},
+	"github.com/goccy/go-yaml":           {code: []string{"config"}, tests: []string{"cmd/stepup"}},
 	"github.com/alecthomas/kong":         {code: []string{"cmd/stepup", "cmd/bench"}},
 	"code.dny.dev/ssrf":                  {code: []string{"webhook"}},
 	"golang.org/x/sync":                  {code: []string{"*"}},

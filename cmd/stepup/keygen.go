@@ -24,7 +24,7 @@ const (
 
 type keygenCmd struct {
 	Out     string `placeholder:"DIR" help:"Folder for private.jwks.json, public.jwks.json and seal.keys; made if it is not there."`
-	Rotate  string `enum:",sig,enc" default:"" placeholder:"USE" help:"Add the next key, sig or enc, to the folder's private.jwks.json."`
+	Rotate  string `enum:",sig,enc,seal" default:"" placeholder:"USE" help:"Add the next key: sig or enc to the folder's private.jwks.json, seal to its seal.keys."`
 	Webhook string `placeholder:"FILE" help:"Write a new webhook secret to this file."`
 }
 
@@ -34,7 +34,8 @@ is ever overwritten. Private files are for their owner alone (0600).
 
 --rotate sig adds a key at the end: it is published at once; when the provider has read the set again (Singpass: after an
 hour), move it to the front, and it signs. --rotate enc adds a key in front: it is published in place of the old one, which
-still decrypts. SIGHUP makes a running service read the file.
+still decrypts. --rotate seal adds a seal key at the end: when every process has it, move it to the front. SIGHUP makes a
+running service read the files.
 
 Examples:
   stepup keygen --out secrets
@@ -79,7 +80,7 @@ func newKeys(dir string) ([]string, error) {
 		}
 	}
 	if len(there) > 0 {
-		return nil, fmt.Errorf("%s has %s already, and keys are never overwritten; use --rotate sig or --rotate enc to add a key, or another folder",
+		return nil, fmt.Errorf("%s has %s already, and keys are never overwritten; use --rotate sig, enc or seal to add a key, or another folder",
 			dir, strings.Join(there, ", "))
 	}
 	now := time.Now()
@@ -98,17 +99,34 @@ func newKeys(dir string) ([]string, error) {
 	return writeAll(dir, []keyFile{
 		{privateFile, private, 0o600},
 		{publicFile, public, 0o644},
-		{sealFile, worker.NewSealKeys(now.UTC().Format("2006-01-02")), 0o600},
+		{sealFile, worker.NewSealKeys(), 0o600},
 	}, writeNew)
 }
 
-// rotateKeys adds a key of a use, sig or enc. The old ones stay, so replacing the file loses nothing.
-func rotateKeys(dir, use string) ([]string, error) {
-	path := filepath.Join(dir, privateFile)
-	old, err := os.ReadFile(path)
+// readKeys reads one of the folder's files.
+func readKeys(dir, name string) (path string, content []byte, err error) {
+	path = filepath.Join(dir, name)
+	content, err = os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s does not exist; make the first keys with `stepup keygen --out %s`", path, dir)
+		err = fmt.Errorf("%s does not exist; make the first keys with `stepup keygen --out %s`", path, dir)
 	}
+	return path, content, err
+}
+
+// rotateKeys adds a key of a use: sig, enc or seal. The old ones stay, so replacing the file loses nothing.
+func rotateKeys(dir, use string) ([]string, error) {
+	if use == "seal" {
+		path, old, err := readKeys(dir, sealFile)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := worker.ParseSealKeys(old); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		next := append(append(bytes.TrimRight(old, "\n"), '\n'), worker.NewSealKey()...)
+		return writeAll(dir, []keyFile{{sealFile, next, 0o600}}, replace)
+	}
+	path, old, err := readKeys(dir, privateFile)
 	if err != nil {
 		return nil, err
 	}

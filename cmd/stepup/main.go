@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -58,6 +59,9 @@ func (e usageError) Error() string { return e.text }
 var errTold = errors.New("told already")
 
 func main() {
+	// net/http writes what a peer sends unasked on an idle connection to the standard logger, and such bytes can be a
+	// person's data. Nothing of ours uses that logger.
+	log.SetOutput(io.Discard)
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))

@@ -74,7 +74,7 @@ func (s *service) run(ctx context.Context) error {
 	defer doors.close()
 	rdb, forget, err := openRedis(ctx, p.cfg.Redis, s.log)
 	if err != nil {
-		return err
+		return fmt.Errorf("redis.url: %w", err)
 	}
 	defer forget()
 	s.worker, err = worker.New(worker.Options{
@@ -83,6 +83,9 @@ func (s *service) run(ctx context.Context) error {
 		Role: s.role, Log: s.log,
 	}, p.settings)
 	if err != nil {
+		return err
+	}
+	if err := s.worker.CheckShards(ctx); err != nil {
 		return err
 	}
 	return s.serve(ctx, doors)
@@ -136,7 +139,7 @@ func openRedis(ctx context.Context, cfg config.Redis, log *slog.Logger) (rdb cli
 	warnings, err := judgeRedis(within, rdb.store)
 	if err != nil {
 		forget()
-		return clients{}, nil, fmt.Errorf("redis.url: %w", err)
+		return clients{}, nil, err
 	}
 	for _, w := range warnings {
 		log.Warn(w)

@@ -88,6 +88,7 @@ func (ks *keepers) follow(clients map[string]*ciba.Client) {
 
 const (
 	refreshEvery = time.Hour        // PROTOCOL §1: cached for an hour
+	refreshAgain = time.Minute      // after a refresh that failed
 	retryAtMost  = 30 * time.Second // between tries while there is nothing in hand
 )
 
@@ -95,18 +96,23 @@ const (
 func (k keeper) keep(ctx context.Context, log *slog.Logger) {
 	for wait := time.Second; ; wait = min(2*wait, retryAtMost) {
 		err := k.client.Ready(ctx)
+		if ctx.Err() != nil {
+			return
+		}
 		if err == nil {
 			log.Info("provider is ready")
 			break
 		}
+		log.Warn("provider is not ready, trying again", "error", err)
 		if !sleep(ctx, wait) {
 			return
 		}
-		log.Warn("provider is not ready, trying again", "error", err)
 	}
-	for sleep(ctx, refreshEvery) {
-		if err := k.client.RefreshKeys(ctx, time.Now().Add(-refreshEvery/2)); err != nil {
+	for wait := refreshEvery; sleep(ctx, wait); {
+		wait = refreshEvery
+		if err := k.client.RefreshKeys(ctx, time.Now().Add(-refreshEvery/2)); err != nil && ctx.Err() == nil {
 			log.Warn("provider's keys could not be refreshed, the old ones stay in use", "error", err)
+			wait = refreshAgain
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -45,6 +46,7 @@ func load(path string, environ []string, old *parts) (*parts, error) {
 	w.listeners()
 	w.limits()
 	if found = append(found, w.problems...); len(found) > 0 {
+		slices.SortStableFunc(found, func(a, b config.Problem) int { return cmp.Compare(a.Line, b.Line) })
 		return nil, found
 	}
 	return w.parts, nil

@@ -157,7 +157,7 @@ func (x *exchange) reply(a reply) {
 		x.Header().Set("Location", a.Location)
 		x.stepUp = path.Base(a.Location)
 	}
-	x.write(cmp.Or(a.Status, http.StatusOK), "application/json", raw)
+	x.write(cmp.Or(a.Status, http.StatusOK), "application/json", append(raw, '\n'))
 }
 
 func (x *exchange) write(status int, contentType string, raw []byte) {

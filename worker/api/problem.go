@@ -41,7 +41,7 @@ var table = map[string]row{
 	"idempotency_in_progress": {409, "Still in progress",
 		"The first request with this Idempotency-Key is still being answered. Repeat it with the same key.", time.Second},
 	"too_large":              {413, "The body is too large", "A body may have 16 KiB.", 0},
-	"unsupported_media_type": {415, "Unsupported media type", "Send application/json in UTF-8, not compressed.", 0},
+	"unsupported_media_type": {415, "Unsupported media type", "Send the header Content-Type: application/json, and the body in UTF-8, not compressed.", 0},
 	"idempotency_key_reused": {422, "The Idempotency-Key was used for another request", "", 0},
 	"unknown_user":           {422, "The provider does not know this person", "", 0},
 	"not_eligible":           {422, "This person may not be asked", "", 0},
@@ -87,7 +87,7 @@ func (x *exchange) fail(err error) {
 		x.Header().Set("WWW-Authenticate", "Bearer")
 	}
 	raw, _ := json.Marshal(p) // strings and numbers: cannot fail
-	x.write(r.status, "application/problem+json", raw)
+	x.write(r.status, "application/problem+json", append(raw, '\n'))
 }
 
 // retryAfter is in whole seconds, rounded up: a wait is never undercut.

@@ -73,7 +73,7 @@ func TestList(t *testing.T) {
 		t.Errorf("filter %+v, want %+v", b.filters[0], want)
 	}
 	b.owned = nil
-	if w := b.do(b.request("GET", "/v1/step-ups", "")); w.Body.String() != `{"step_ups":[]}` || b.filters[1].Limit != 20 {
+	if w := b.do(b.request("GET", "/v1/step-ups", "")); w.Body.String() != `{"step_ups":[]}`+"\n" || b.filters[1].Limit != 20 {
 		t.Errorf("empty page: %s, limit %d", w.Body, b.filters[1].Limit)
 	}
 	r := b.request("GET", "/v1/step-ups", "")

@@ -4,13 +4,12 @@
 local t = now()
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', t)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', t - 3600000)
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
-  if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[3]) then
-    return {'busy', redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] - t}
-  end
-  if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[4]) then
-    return {'limited', redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2] + 3600000 - t}
-  end
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {'ok', 0} end
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[3]) then
+  return {'busy', redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] - t}
+end
+if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[4]) then
+  return {'limited', redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2] + 3600000 - t}
 end
 redis.call('ZADD', KEYS[1], t + ARGV[2], ARGV[1])
 redis.call('ZADD', KEYS[2], t, ARGV[1])

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"stepup/ciba/cibatest"
+	"stepup/worker"
+	"stepup/worker/redistest"
+)
+
+// TestMain lets the test binary be the simulated provider, as the program is.
+func TestMain(m *testing.M) {
+	if os.Getenv(simulatorEnv) != "" {
+		os.Exit(simulate(os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// A short run of either kind ends by itself, breaks no rule and prints a table that can be true.
+func TestRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs for some seconds")
+	}
+	for _, row := range []struct {
+		name     string
+		args     []string
+		interval time.Duration
+		columns  int
+	}{
+		{"over HTTP", []string{"-interval", "1s", "-for", "2s", "-baseline"}, time.Second, 2},
+		{"engine", []string{"-interval", "200ms", "-for", "1s", "-engine"}, 200 * time.Millisecond, 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			var out, progress bytes.Buffer
+			args := append([]string{"-n", "20", "-redis", "redis://" + redistest.Start(t) + "/3"}, row.args...)
+			code := command(t.Context(), args, &out, &progress)
+			t.Logf("%s\n%s", &progress, &out)
+			if code != 0 {
+				t.Fatalf("exit code %d", code)
+			}
+			for name, ok := range map[string]func(v float64) bool{
+				"polls":                         func(v float64) bool { return v >= 20 },
+				"polls/s":                       func(v float64) bool { return v > 0 && v <= 1.1*20/row.interval.Seconds() },
+				"CPU a poll, this process, µs":  func(v float64) bool { return v > 0 },
+				"overlaps":                      func(v float64) bool { return v == 0 },
+				"early polls":                   func(v float64) bool { return v == 0 },
+				"other answers":                 func(v float64) bool { return v == 0 },
+				"late max, ms":                  func(v float64) bool { return v > 0 },
+				"webhooks":                      func(v float64) bool { return v == 20 },
+				"approval to webhook p99, ms":   func(v float64) bool { return v > 0 },
+				"creates/s":                     func(v float64) bool { return v > 0 },
+				"Redis memory a step-up, bytes": func(v float64) bool { return v > 500 },
+			} {
+				if v := cell(t, out.String(), name); !ok(v) {
+					t.Errorf("%s is %v", name, v)
+				}
+			}
+			if head := strings.Fields(strings.SplitN(out.String(), "\n", 4)[2]); head[0] != "service" || (len(head) == 3) != (row.columns == 2) {
+				t.Errorf("columns are %v", head)
+			}
+		})
+	}
+}
+
+// cell is the first number in the table's line of that name.
+func cell(t *testing.T, table, name string) float64 {
+	t.Helper()
+	found := regexp.MustCompile(`(?m)^ *([0-9.]+)(?: .*)?  ` + regexp.QuoteMeta(name) + `$`).FindStringSubmatch(table)
+	if found == nil {
+		t.Fatalf("no line %q in the table", name)
+	}
+	v, err := strconv.ParseFloat(found[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestFlags(t *testing.T) {
+	for _, row := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"-h", 0, "Exit code"},
+		{"-n 0", 2, "-n must be"},
+		{"-interval 200ms", 2, "whole seconds"},
+		{"-interval 5ms -engine", 2, "10ms to 60s"},
+		{"-for 1ms", 2, "-for must be"},
+		{"ten", 2, "only flags"},
+		{"-redis https://user:password@127.0.0.1/", 1, "not a redis://"},
+		{"-redis redis://127.0.0.1:1/", 1, "taking the Redis"},
+	} {
+		var out, progress bytes.Buffer
+		code := command(t.Context(), strings.Fields(row.args), &out, &progress)
+		if code != row.code || !strings.Contains(progress.String(), row.says) || strings.Contains(progress.String(), "password") {
+			t.Errorf("%s: exit code %d, want %d and %q; said:\n%s", row.args, code, row.code, row.says, &progress)
+		}
+	}
+}
+
+// Without redis-server the user is told what to do.
+func TestNoRedisServer(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	var out, progress bytes.Buffer
+	if code := command(t.Context(), nil, &out, &progress); code != 1 || !strings.Contains(progress.String(), "redis-server is not installed") {
+		t.Errorf("exit code %d, said: %s", code, &progress)
+	}
+}
+
+// A database with somebody's data is not touched.
+func TestForeignData(t *testing.T) {
+	addr := redistest.Start(t)
+	s := newStore(&redis.Options{Addr: addr})
+	defer s.admin.Close()
+	if err := s.admin.Set(t.Context(), "theirs", "1", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var out, progress bytes.Buffer
+	code := command(t.Context(), []string{"-redis", "redis://" + addr}, &out, &progress)
+	if code != 1 || !strings.Contains(progress.String(), "holds 1 keys") {
+		t.Errorf("exit code %d, said: %s", code, &progress)
+	}
+	if got := s.admin.Get(t.Context(), "theirs").Val(); got != "1" {
+		t.Errorf("theirs is %q afterwards", got)
+	}
+}
+
+// The in-process ledger judges by the rule of the simulated provider's.
+func TestEngineLedger(t *testing.T) {
+	e := newEngine(time.Hour)
+	asked, err := e.Ask(t.Context(), worker.Question{LoginHint: cibatest.HintFor(approves, 1, 7)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // pending, tokens, and once more for what is gone
+		_, _ = e.Answer(t.Context(), asked)
+	}
+	at, _ := e.approved(t.Context())
+	l, _ := e.cut(t.Context())
+	if l.Polls != 2 || l.Early != 2 || l.Tokens != 1 || l.Refused != 1 || len(at) != 1 {
+		t.Errorf("polls %d, early %d, tokens %d, refused %d, approvals %d; want 2, 2, 1, 1, 1", l.Polls, l.Early, l.Tokens, l.Refused, len(at))
+	}
+	if l, _ := e.cut(t.Context()); l.Polls != 0 {
+		t.Errorf("%d polls after a cut", l.Polls)
+	}
+}
+
+func TestMeasure(t *testing.T) {
+	var s snapshot
+	info := "# CPU\r\nused_cpu_sys:1.500000\r\nused_cpu_user:0.5\r\nused_memory:1000\r\ncmdstat_get:calls=3,usec=9\r\ncmdstat_info:calls=9,usec=1\r\ncmdstat_client|list:calls=2,usec=1\r\n"
+	if err := s.readInfo(info); err != nil || s.redis != 2*time.Second || s.memory != 1000 || s.run != 5 {
+		t.Errorf("readInfo: %+v, %v", s, err)
+	}
+	if err := new(snapshot).readInfo("used_memory:1\r\n"); err == nil {
+		t.Error("INFO without CPU passes")
+	}
+	got := spent{seconds: 10, self: 5 * time.Second, run: 7}.beyond(spent{seconds: 5, self: time.Second, run: 4})
+	if got.self != 3*time.Second || got.run != 0 {
+		t.Errorf("beyond idle: %+v", got)
+	}
+	values := sorted([]time.Duration{3, 1, 2, 4})
+	for p, want := range map[int]time.Duration{1: 1, 50: 2, 99: 4, 100: 4} {
+		if got := percentile(values, p); got != want {
+			t.Errorf("p%d is %d, want %d", p, got, want)
+		}
+	}
+}

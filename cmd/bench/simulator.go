@@ -1,0 +1,248 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"stepup/ciba"
+	"stepup/ciba/cibatest"
+	"stepup/ciba/jose"
+	"stepup/worker"
+)
+
+// target is what is polled and keeps the ledger.
+type target interface {
+	worker.Provider
+
+	// cut returns what arrived since the last cut and begins anew.
+	cut(context.Context) (cibatest.Ledger, error)
+
+	// approved is when each approval was answered since the last cut, by login hint.
+	approved(context.Context) (map[string]time.Time, error)
+
+	// cpu is what the target's own process has used; 0 when it has none.
+	cpu(context.Context) (time.Duration, error)
+
+	close()
+}
+
+// simulatorEnv makes this program the simulated provider: it reads a simulation from stdin, prints its address on stdout and
+// ends when stdin is closed, so that it never outlives the run.
+const simulatorEnv = "STEPUP_BENCH_SIMULATOR"
+
+// expiresIn is the life of a request: longer than any run, and the most that the protocol's client accepts.
+const expiresIn = time.Hour
+
+// simulation is what the simulated provider is told.
+type simulation struct {
+	Interval int             `json:"interval"` // seconds
+	JWKS     json.RawMessage `json:"jwks"`     // our public keys
+}
+
+const clientID = "bench"
+
+// simulate is the whole life of the simulated provider's process.
+func simulate(in io.Reader, out, errs io.Writer) int {
+	stdin := bufio.NewReader(in)
+	if err := serveSimulator(stdin, out); err != nil {
+		fmt.Fprintln(errs, "simulated provider:", err)
+		return 1
+	}
+	return 0
+}
+
+func serveSimulator(stdin *bufio.Reader, out io.Writer) error {
+	line, err := stdin.ReadBytes('\n')
+	if err != nil {
+		return fmt.Errorf("reading what to simulate: %w", err)
+	}
+	var sim simulation
+	if err := json.Unmarshal(line, &sim); err != nil {
+		return fmt.Errorf("reading what to simulate: %w", err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	issuer := "http://" + listener.Addr().String()
+	op, err := cibatest.New(cibatest.Config{
+		Issuer: issuer, ClientID: clientID, ClientJWKS: sim.JWKS, Interval: sim.Interval, ExpiresIn: expiresIn,
+	})
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", op)
+	mux.HandleFunc("GET /cpu", func(w http.ResponseWriter, _ *http.Request) {
+		used, _ := ownCPU()
+		_ = json.NewEncoder(w).Encode(used)
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	go func() {
+		_, _ = io.Copy(io.Discard, stdin) // until the bench ends, however it ends
+		server.Close()
+	}()
+	fmt.Fprintln(out, issuer)
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// simulator is the simulated provider as this process sees it.
+type simulator struct {
+	worker.CIBA
+	issuer  string
+	http    *http.Client // of the client under test
+	ledger  *http.Client
+	process *exec.Cmd
+	stdin   io.Closer
+}
+
+// openTarget starts what is polled.
+func openTarget(ctx context.Context, s settings, errs io.Writer) (target, error) {
+	if s.engine {
+		return newEngine(s.interval), nil
+	}
+	private, err := jose.Generate(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	keys, err := jose.ReadKeys(private)
+	if err != nil {
+		return nil, err
+	}
+	sim, err := startSimulator(simulation{Interval: int(s.interval / time.Second), JWKS: keys.Public()}, errs)
+	if err != nil {
+		return nil, fmt.Errorf("starting the simulated provider: %w", err)
+	}
+	if err := sim.connect(ctx, keys); err != nil {
+		sim.close()
+		return nil, fmt.Errorf("connecting to the simulated provider: %w", err)
+	}
+	return sim, nil
+}
+
+// startSimulator runs this program once more.
+func startSimulator(what simulation, errs io.Writer) (*simulator, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self)
+	cmd.Env, cmd.Stderr = append(os.Environ(), simulatorEnv+"=1"), errs
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	sim := &simulator{process: cmd, stdin: stdin, ledger: &http.Client{Timeout: 30 * time.Second}}
+	line, err := json.Marshal(what)
+	if err == nil {
+		_, err = stdin.Write(append(bytes.ReplaceAll(line, []byte("\n"), nil), '\n'))
+	}
+	if err == nil {
+		sim.issuer, err = bufio.NewReader(stdout).ReadString('\n')
+	}
+	if err != nil {
+		sim.close()
+		return nil, err
+	}
+	sim.issuer = strings.TrimSpace(sim.issuer)
+	return sim, nil
+}
+
+// connect makes the client under test, as `stepup serve` makes it for profile singpass.
+func (s *simulator) connect(ctx context.Context, keys *jose.Keys) (err error) {
+	if s.http, err = ciba.NewHTTPClient(nil); err != nil {
+		return err
+	}
+	s.Client, err = ciba.New(ciba.Config{
+		Issuer: s.issuer, ClientID: clientID, Profile: ciba.Singpass, Keys: keys, Encrypted: true, NRICChecksum: true,
+		Algs: jose.Algs{
+			Signing:       []string{"ES256"},
+			KeyManagement: []string{"ECDH-ES+A128KW", "ECDH-ES+A192KW", "ECDH-ES+A256KW"},
+			Content:       []string{"A256CBC-HS512"},
+		},
+		HTTP: s.http, AllowHTTP: true, // loopback
+	})
+	if err != nil {
+		return err
+	}
+	return s.Client.Ready(ctx)
+}
+
+func (s *simulator) cut(ctx context.Context) (l cibatest.Ledger, err error) {
+	if err := s.ask(ctx, http.MethodGet, "/ledger?summary=1", &l); err != nil {
+		return l, fmt.Errorf("reading the ledger: %w", err)
+	}
+	if err := s.ask(ctx, http.MethodPost, "/ledger/reset", nil); err != nil {
+		return l, fmt.Errorf("resetting the ledger: %w", err)
+	}
+	return l, nil
+}
+
+func (s *simulator) approved(ctx context.Context) (map[string]time.Time, error) {
+	var all []cibatest.Answered
+	if err := s.ask(ctx, http.MethodGet, "/ledger/answered", &all); err != nil {
+		return nil, fmt.Errorf("reading the approvals: %w", err)
+	}
+	at := map[string]time.Time{}
+	for _, a := range all {
+		if a.Answer == cibatest.Approve.String() {
+			at[a.Hint] = a.At
+		}
+	}
+	return at, nil
+}
+
+func (s *simulator) cpu(ctx context.Context) (used time.Duration, err error) {
+	err = s.ask(ctx, http.MethodGet, "/cpu", &used)
+	return used, err
+}
+
+// ask is one call to the simulator's own pages, over connections of its own.
+func (s *simulator) ask(ctx context.Context, method, path string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, method, s.issuer+path, nil)
+	if err != nil {
+		return err
+	}
+	res, err := s.ledger.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode/100 != 2 {
+		return fmt.Errorf("status %d", res.StatusCode)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.NewDecoder(res.Body).Decode(into)
+}
+
+func (s *simulator) close() {
+	s.stdin.Close() // its process ends by itself
+	if s.http != nil {
+		s.http.CloseIdleConnections()
+	}
+	s.ledger.CloseIdleConnections()
+	_ = s.process.Wait()
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"stepup/webhook"
+)
+
+// The api listener speaks TLS with the configured certificate, and after a reload with the new one. The keys that the
+// provider fetches move to the public listener where there is one.
+func TestServeTLS(t *testing.T) {
+	dir := t.TempDir()
+	selfSigned(t, dir, "first")
+	public := net.JoinHostPort("127.0.0.1", strconv.Itoa(freePorts(t, 1)))
+	w := begin(t, func(yaml string) string {
+		return strings.Replace(yaml, "listen: {", `listen: {public: "`+public+`", tls: {cert_file: `+dir+`/first.crt, key_file: `+dir+`/first.key}, `, 1)
+	})
+	addr := strings.TrimPrefix(w.bank.url, "http://")
+	subject := func() string {
+		c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		if err != nil {
+			return ""
+		}
+		defer c.Close()
+		if c.ConnectionState().NegotiatedProtocol != "h2" {
+			t.Error("HTTP/2 is not offered")
+		}
+		return c.ConnectionState().PeerCertificates[0].Subject.CommonName
+	}
+	if got := subject(); got != "first" {
+		t.Errorf("the certificate is %q", got)
+	}
+	if res, err := http.Get("http://" + public + "/.well-known/jwks.json"); err != nil || res.StatusCode != http.StatusOK {
+		t.Errorf("our keys on the public listener: %v, %v", res, err)
+	}
+	insecure := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	if res, err := insecure.Get("https://" + addr + "/.well-known/jwks.json"); err != nil || res.StatusCode != http.StatusNotFound {
+		t.Errorf("our keys on the api listener, too: %v, %v", res, err)
+	}
+
+	selfSigned(t, dir, "second")
+	for _, part := range []string{".crt", ".key"} {
+		if err := os.Rename(dir+"/second"+part, dir+"/first"+part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.hup <- os.Interrupt
+	eventually(t, "the new certificate is served", func() bool { return subject() == "second" })
+	w.drain(t)
+}
+
+// listen verifies what arrives and says what it was.
+func TestInbox(t *testing.T) {
+	secret := webhook.NewSecret()
+	secrets, err := webhook.ParseSecrets([]byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	in := &inbox{secrets: secrets, seen: map[string]bool{}, show: func(n news) { n.print(&out) }}
+	send := func(body, signed string) int {
+		r := httptest.NewRequest(http.MethodPost, "/any/path", strings.NewReader(body))
+		now := time.Now()
+		r.Header.Set("webhook-id", "evt_1")
+		r.Header.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
+		r.Header.Set("webhook-signature", webhook.Sign(secrets, "evt_1", now, []byte(signed)))
+		rec := httptest.NewRecorder()
+		in.ServeHTTP(rec, r)
+		return rec.Code
+	}
+	for _, c := range []struct {
+		name, body, signed string
+		status             int
+		says               string
+	}{
+		{"good", `{"type":"step_up.approved"}`, `{"type":"step_up.approved"}`, http.StatusNoContent, "verified  evt_1\n  {\n    \"type\": \"step_up.approved\"\n  }\n"},
+		{"again", `{"type":"step_up.approved"}`, `{"type":"step_up.approved"}`, http.StatusNoContent, "again"},
+		{"changed", `{"type":"step_up.approved"}`, `{"type":"step_up.denied"}`, http.StatusUnauthorized, "REFUSED"},
+		{"not JSON", "hello", "hello", http.StatusNoContent, "verified"},
+	} {
+		out.Reset()
+		if got := send(c.body, c.signed); got != c.status || !strings.Contains(out.String(), c.says) {
+			t.Errorf("%s: %d and %q", c.name, got, out.String())
+		}
+	}
+}
+
+// selfSigned writes NAME.crt and NAME.key.
+func selfSigned(t *testing.T, dir, name string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	template.Subject.CommonName = name
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, name+".crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	write(t, dir, name+".key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
+}
