@@ -28,7 +28,6 @@ type lease struct {
 	id    string
 	began time.Time     // when this id's first beat was sent
 	beat  time.Time     // when the last confirmed beat was sent
-	live  int           // workers with a lease, as the last beat saw them
 	fresh chan struct{} // closed at the next confirmed beat
 }
 
@@ -100,8 +99,6 @@ func (l *lease) renew(ctx context.Context, read int) (messages []string, lapsed 
 		l.began = sent
 	}
 	l.id, l.beat = id, sent
-	live, _ := got[1].(int64)
-	l.live = int(live)
 	close(l.fresh)
 	l.fresh = make(chan struct{})
 	return strs(got[2]), false, nil

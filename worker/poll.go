@@ -36,8 +36,9 @@ var (
 )
 
 // work is what every task comes to: it takes a step-up and stays with it until it
-// is final and a round of webhooks is out, or until the process drains. If we die anywhere in here,
-// the sweeper of another process finds the step-up among what we owned.
+// is final and a round of webhooks is out, or until the process drains. If we die
+// anywhere in here, the sweeper of another process finds the step-up among what we
+// owned.
 func (w *Worker) work(ctx context.Context, id string) {
 	if !w.enter() {
 		return

@@ -55,6 +55,7 @@ func start(program, dir string, args []string) (string, func(), error) {
 	var out bytes.Buffer
 	cmd := exec.Command(program, append([]string{"--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "", "--appendonly", "no"}, args...)...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = &out, &out, os.Environ()
+	endWithUs(cmd)
 	if err := cmd.Start(); err != nil {
 		return "", nil, fmt.Errorf("starting redis-server: %w", err)
 	}

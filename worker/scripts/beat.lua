@@ -1,5 +1,6 @@
 -- A worker's lease, by Redis's clock. Death is final: a lease that lapsed is not renewed.
 -- KEYS workers, inbox
+-- Answers whether the lease goes on, how many workers are alive, and the inbox.
 -- ARGV me, lease ms, messages of the last beat that were read, 1 to begin a lease
 local at = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local t = now()
