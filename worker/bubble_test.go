@@ -56,7 +56,7 @@ func TestFiveMinutes(t *testing.T) {
 		v := r.asked("k", "S1234567D")
 		time.Sleep(5 * time.Minute)
 
-		polls := r.provider.polls
+		polls := r.provider.times()
 		if len(polls) != 10 {
 			t.Fatalf("%d polls, want 10", len(polls))
 		}
@@ -74,8 +74,8 @@ func TestFiveMinutes(t *testing.T) {
 		for i := 8; i < 10; i++ {
 			near(t, "gap after the outage", polls[i].Sub(polls[i-1]), 10*time.Second)
 		}
-		if r.provider.overlap != 0 {
-			t.Errorf("%d overlapping polls", r.provider.overlap)
+		if r.provider.overlaps() != 0 {
+			t.Errorf("%d overlapping polls", r.provider.overlaps())
 		}
 
 		hooks := r.receiver.all()

@@ -243,13 +243,12 @@ func TestPollTimes(t *testing.T) {
 				start := time.Now()
 				r.asked("k", "S1234567D")
 				time.Sleep(2 * time.Minute)
-				r.provider.mu.Lock()
-				defer r.provider.mu.Unlock()
+				times := r.provider.times()
 				for i, want := range c.want {
-					near(t, "poll", r.provider.polls[i].Sub(start), want*time.Second)
+					near(t, "poll", times[i].Sub(start), want*time.Second)
 				}
-				if r.provider.overlap != 0 {
-					t.Errorf("%d overlapping polls", r.provider.overlap)
+				if r.provider.overlaps() != 0 {
+					t.Errorf("%d overlapping polls", r.provider.overlaps())
 				}
 			})
 		})

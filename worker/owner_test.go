@@ -8,11 +8,10 @@ import (
 
 // gaps are the times between a provider's polls.
 func (p *scripted) gaps() []time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	times := p.times()
 	var g []time.Duration
-	for i := 1; i < len(p.polls); i++ {
-		g = append(g, p.polls[i].Sub(p.polls[i-1]))
+	for i := 1; i < len(times); i++ {
+		g = append(g, times[i].Sub(times[i-1]))
 	}
 	return g
 }
@@ -22,9 +21,9 @@ func TestNoRedisCommandPerPoll(t *testing.T) {
 		v := r.asked("k", "S1234567D")
 		time.Sleep(12 * time.Second) // claimed, two polls
 		r.named.id.Store(v.ID)
-		before := len(r.provider.polls)
+		before := len(r.provider.times())
 		time.Sleep(2 * time.Minute)
-		if n := len(r.provider.polls) - before; n != 24 {
+		if n := len(r.provider.times()) - before; n != 24 {
 			t.Fatalf("%d polls in two minutes, want 24", n)
 		}
 		if n := r.named.count.Load(); n != 0 {
@@ -42,8 +41,8 @@ func TestTakeoverFromACutOffWorker(t *testing.T) {
 		b := a.another()
 		a.cut.off.Store(true)
 		time.Sleep(time.Minute)
-		polls := len(a.provider.polls)
-		a.provider.answers = []any{someone()}
+		polls := len(a.provider.times())
+		a.provider.provide(nil, someone())
 		time.Sleep(10 * time.Second)
 		if polls < 8 {
 			t.Errorf("only %d polls: nobody took over", polls)
@@ -53,8 +52,8 @@ func TestTakeoverFromACutOffWorker(t *testing.T) {
 				t.Errorf("gap %d is %v", i, g)
 			}
 		}
-		if a.provider.overlap != 0 {
-			t.Errorf("%d overlaps", a.provider.overlap)
+		if a.provider.overlaps() != 0 {
+			t.Errorf("%d overlaps", a.provider.overlaps())
 		}
 		got, err := b.Show(t.Context(), "bank", v.ID)
 		if err != nil || got.Status != Approved || len(b.receiver.all()) != 1 {
@@ -101,7 +100,7 @@ func TestALapsedWorkerGoesOnAlone(t *testing.T) {
 		before, _, _ := r.lease.holder()
 		r.cut.off.Store(true)
 		time.Sleep(8 * time.Second)
-		sent := len(r.provider.polls)
+		sent := len(r.provider.times())
 		r.cut.off.Store(false)
 		time.Sleep(20 * time.Second)
 		if after, ok, _ := r.lease.holder(); !ok || after == before {
@@ -110,8 +109,8 @@ func TestALapsedWorkerGoesOnAlone(t *testing.T) {
 		if sent != 2 {
 			t.Errorf("%d polls while the lease was out, want none after the first 2", sent-2)
 		}
-		if len(r.provider.polls) < 4 {
-			t.Errorf("%d polls: it did not go on", len(r.provider.polls))
+		if len(r.provider.times()) < 4 {
+			t.Errorf("%d polls: it did not go on", len(r.provider.times()))
 		}
 		if rec, err := r.store.read(t.Context(), v.ID); err != nil || rec.State != Pending {
 			t.Errorf("%+v %v", rec, err)
@@ -146,8 +145,8 @@ func TestDrain(t *testing.T) {
 		if err != nil || got.Status != Approved || len(c.receiver.all()) != 1 {
 			t.Errorf("%s %v, %d webhooks", got.Status, err, len(c.receiver.all()))
 		}
-		if a.provider.overlap != 0 {
-			t.Errorf("%d overlaps", a.provider.overlap)
+		if a.provider.overlaps() != 0 {
+			t.Errorf("%d overlaps", a.provider.overlaps())
 		}
 		c.stop()
 	})
@@ -162,7 +161,7 @@ func isCode(err error, code string) bool {
 func TestLostTasksAreMadeGood(t *testing.T) {
 	t.Parallel()
 	r := onRedis(t, fast)
-	r.provider.answers = []any{someone()}
+	r.provider.provide(nil, someone())
 	// A pending record that no task names, as after a crash between the record and the task.
 	set := r.settings.Load()
 	c := r.newCreate(set, &Request{Caller: "bank", IdempotencyKey: "k", Provider: "singpass", Question: Question{LoginHint: "S1234567D"}})
@@ -192,8 +191,8 @@ func TestAnIntentWithoutAnAnswerEndsAsUnknown(t *testing.T) {
 			t.Fatalf("%+v %v", v, err)
 		}
 		hooks := r.receiver.all()
-		if len(hooks) != 1 || hooks[0].Type != "step_up.unknown" || r.provider.pushes() != 0 || len(r.provider.polls) != 0 {
-			t.Errorf("%d webhooks, %d pushes, %d polls", len(hooks), r.provider.pushes(), len(r.provider.polls))
+		if len(hooks) != 1 || hooks[0].Type != "step_up.unknown" || r.provider.pushes() != 0 || len(r.provider.times()) != 0 {
+			t.Errorf("%d webhooks, %d pushes, %d polls", len(hooks), r.provider.pushes(), len(r.provider.times()))
 		}
 	})
 }

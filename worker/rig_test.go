@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -98,6 +99,20 @@ func (p *scripted) Answer(_ context.Context, a Asked) (Identity, error) {
 		return v(a)
 	}
 	panic("scripted: unknown answer")
+}
+
+// times is when the provider was polled.
+func (p *scripted) times() []time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.polls)
+}
+
+// overlaps is how many polls began while another one ran.
+func (p *scripted) overlaps() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.overlap
 }
 
 // pushes is how many questions reached the phone.

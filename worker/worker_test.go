@@ -36,7 +36,7 @@ func TestApprovedStepUpReachesTheBank(t *testing.T) {
 	if hook.Type != "step_up.approved" || hook.Data.ID != v.ID || hook.Data.Identity == nil || *hook.Data.Reference != "ref-k1" {
 		t.Fatalf("webhook %s", hook.body)
 	}
-	if n := len(r.provider.polls); n != 3 {
+	if n := len(r.provider.times()); n != 3 {
 		t.Fatalf("%d polls, want 3", n)
 	}
 }

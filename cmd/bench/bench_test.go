@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,7 +41,8 @@ func TestRun(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			var out, progress bytes.Buffer
+			var out bytes.Buffer
+			var progress buffer // the second process writes to it too
 			args := append([]string{"-n", "20", "-redis", "redis://" + redistest.Start(t) + "/3"}, row.args...)
 			code := command(t.Context(), args, &out, &progress)
 			t.Logf("%s\n%s", &progress, &out)
@@ -99,7 +101,8 @@ func TestFlags(t *testing.T) {
 		{"-redis https://user:password@127.0.0.1/", 1, "not a redis://"},
 		{"-redis redis://127.0.0.1:1/", 1, "taking the Redis"},
 	} {
-		var out, progress bytes.Buffer
+		var out bytes.Buffer
+		var progress buffer // the second process writes to it too
 		code := command(t.Context(), strings.Fields(row.args), &out, &progress)
 		if code != row.code || !strings.Contains(progress.String(), row.says) || strings.Contains(progress.String(), "password") {
 			t.Errorf("%s: exit code %d, want %d and %q; said:\n%s", row.args, code, row.code, row.says, &progress)
@@ -110,7 +113,8 @@ func TestFlags(t *testing.T) {
 // Without redis-server the user is told what to do.
 func TestNoRedisServer(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	var out, progress bytes.Buffer
+	var out bytes.Buffer
+	var progress buffer // the second process writes to it too
 	if code := command(t.Context(), nil, &out, &progress); code != 1 || !strings.Contains(progress.String(), "redis-server is not installed") {
 		t.Errorf("exit code %d, said: %s", code, &progress)
 	}
@@ -124,7 +128,8 @@ func TestForeignData(t *testing.T) {
 	if err := s.admin.Set(t.Context(), "theirs", "1", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	var out, progress bytes.Buffer
+	var out bytes.Buffer
+	var progress buffer // the second process writes to it too
 	code := command(t.Context(), []string{"-redis", "redis://" + addr}, &out, &progress)
 	if code != 1 || !strings.Contains(progress.String(), "holds 1 keys") {
 		t.Errorf("exit code %d, said: %s", code, &progress)
@@ -173,4 +178,22 @@ func TestMeasure(t *testing.T) {
 			t.Errorf("p%d is %d, want %d", p, got, want)
 		}
 	}
+}
+
+// buffer is a bytes.Buffer for several writers.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
