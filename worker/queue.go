@@ -62,10 +62,21 @@ func serverConfig(log *slog.Logger, name string, concurrency int) asynq.Config {
 	}
 }
 
-func (q *queue) start() error {
-	for _, s := range append(q.polls, q.deliver) {
+// apart is the time between the starts of two servers. Every server writes all its
+// active tasks to Redis every five seconds; apart, ten thousand of them are a
+// short stop each time instead of one that every poll feels.
+const apart = 100 * time.Millisecond
+
+// start starts the servers, until ctx ends.
+func (q *queue) start(ctx context.Context) error {
+	for _, s := range append([]*asynq.Server{q.deliver}, q.polls...) {
 		if err := s.Start(asynq.HandlerFunc(q.handle)); err != nil {
 			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(apart):
 		}
 	}
 	return nil

@@ -154,7 +154,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	background.Go(func() { w.listen(live) })
 	background.Go(func() { w.sweep(live) })
 	if w.opts.Role != RoleAPI {
-		if err := w.queue.start(); err != nil {
+		if err := w.queue.start(ctx); err != nil {
 			stop()
 			close(w.crew.over)
 			background.Wait()
