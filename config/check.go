@@ -73,6 +73,9 @@ func (r *reader) checkRedis(c *Config) {
 	if form == "embedded" && !c.Development {
 		r.wrong("redis.url", "is embedded, which forgets everything at exit and is for development only; name a Redis, or set development: true")
 	}
+	if form == "embedded" && (c.Redis.Username != "" || !c.Redis.Password.IsZero()) {
+		r.wrong("redis.username", "has no effect with redis.url embedded, and neither has password_file; remove them")
+	}
 	r.between("redis.shards", c.Redis.Shards, 1, 64)
 	if !c.Redis.SentinelPassword.IsZero() && form != "" && form != "redis-sentinel" {
 		r.wrong("redis.sentinel_password_file", "is only for redis-sentinel:// URLs; remove it")

@@ -7,9 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -128,32 +125,4 @@ func newClient(d *net.Dialer) *http.Client {
 			MaxResponseHeaderBytes: 16 << 10,
 		},
 	}
-}
-
-// CheckURL says what is wrong with a webhook's URL. It must be https (with development http
-// too), with a host, without user and password and without a fragment. The error never
-// quotes the URL, which may carry a secret in its path or query.
-func CheckURL(raw string, development bool) error {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return errors.New("not a URL")
-	}
-	switch {
-	case u.Scheme == "http" && !development:
-		return errors.New("must be https://; http:// is for development only")
-	case u.Scheme != "https" && u.Scheme != "http":
-		return errors.New("must be an https:// URL")
-	case u.Hostname() == "":
-		return errors.New("has no host")
-	case u.User != nil:
-		return errors.New("must not carry a user or password")
-	case strings.Contains(raw, "#"):
-		return errors.New("must not have a fragment (#…)")
-	}
-	if p := u.Port(); p != "" {
-		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
-			return errors.New("has a port outside 1 to 65535")
-		}
-	}
-	return nil
 }

@@ -45,7 +45,7 @@ const (
 
 // Endpoint is where an event goes and what signs it.
 type Endpoint struct {
-	URL     string   // must have passed CheckURL
+	URL     string   // absolute; the configuration sees to it that it is https
 	Secrets []Secret // all of them sign; at least one
 }
 

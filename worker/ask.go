@@ -114,6 +114,8 @@ func checkFace(q *Request) (fields []FieldError) {
 // ask puts the intent on record and sends it. If we die after the first write,
 // the intent ends as initiation_unknown; before it, nothing was sent.
 func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, error) {
+	ctx, span := w.met.span(ctx, "stepup.ask", &c.rec)
+	defer span.End()
 	seal := func(field string, v any) string { return set.Sealer.sealJSON(&c.rec, field, v) }
 	f := face{c.Reference, c.Metadata}
 	personal := []any{"ask", seal("ask", c.Question), "face", seal("face", f)}
@@ -139,7 +141,7 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 	r.NotBefore = time.Now().Add(r.Interval) // several providers answer an immediate poll with slow_down
 	v := r.view(f, nil)
 	op, id, answer := opID(), seal("req", asked.ID), seal("answer", answered{StepUp: &v})
-	if err := w.stubborn(ctx, func() error { return w.store.asked(ctx, r, op, c.idem, id, answer) }); err != nil {
+	if err := w.stubborn(ctx, r, func() error { return w.store.asked(ctx, r, op, c.idem, id, answer) }); err != nil {
 		w.log.Error("a push was sent but its auth_req_id could not be stored", "alarm", true, "id", r.ID, "error", err)
 		return StepUp{}, &Error{Code: CodeInitiationUnknown, Detail: reasonText[InitiationUnknown], ID: r.ID}
 	}
@@ -155,7 +157,7 @@ func (w *Worker) concludeAsk(ctx context.Context, c *create) {
 		w.log.Warn("step-up not queued; the sweeper will wake it", "id", r.ID, "error", err)
 	}
 	left := time.Until(r.Expires).Milliseconds() + 1000
-	if err := w.opts.Store.Do(ctx, "ZADD", r.Person+":busy", "XX", time.Now().UnixMilli()+left, r.Member).Err(); err != nil {
+	if err := scriptStands.Run(ctx, w.opts.Store, []string{r.Person + ":busy"}, r.Member, left).Err(); err != nil {
 		w.log.Warn("person limit keeps its first guess", "id", r.ID, "error", err)
 	}
 	w.met.created.Add(ctx, 1, ofProvider(r.Provider))
@@ -187,7 +189,7 @@ func (w *Worker) notAsked(ctx context.Context, set *Settings, c *create, f face,
 	if keep {
 		answer = set.Sealer.sealJSON(r, "answer", answered{Code: e.Code, Detail: e.Detail})
 	}
-	if err := w.stubborn(ctx, func() error { return w.store.drop(ctx, r, c.idem, answer) }); err != nil {
+	if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, answer) }); err != nil {
 		w.log.Error("refused intent not dropped; it will end as unknown", "alarm", true, "id", r.ID, "error", err)
 	}
 	return e

@@ -101,7 +101,7 @@ func (w *Worker) Redeliver(ctx context.Context, caller, id string) (StepUp, erro
 		if err != nil {
 			return StepUp{}, err
 		}
-		if !h.again(w.settings.Load().ResultTTL) {
+		if !h.again(v.ResultExpiresAt.Time) {
 			return StepUp{}, &Error{Code: CodeResultGone, Detail: "What was to be delivered is gone: it was purged or its time is over.", ID: id}
 		}
 		wakes, err := w.store.redeliver(ctx, &h.record)
@@ -124,15 +124,16 @@ func (w *Worker) Redeliver(ctx context.Context, caller, id string) (StepUp, erro
 	}
 }
 
-// again makes every event whose bytes still exist due at once; false when there is none.
-func (r *record) again(ttl time.Duration) bool {
+// again makes every event whose bytes still exist due at once; false when there
+// is none. Identities exist until fetchable.
+func (r *record) again(fetchable time.Time) bool {
 	now := time.Now()
 	some := false
 	for i := range r.Deliveries {
 		d := &r.Deliveries[i]
 		until := r.Completed.Add(keepEvents)
 		if d.Personal {
-			until = r.Completed.Add(ttl)
+			until = fetchable
 		}
 		if d.Event == "" || now.After(until) || d.Personal && !r.Purged.IsZero() {
 			continue

@@ -2,7 +2,8 @@ package worker
 
 import (
 	"context"
-	"math/rand/v2"
+	"errors"
+	mrand "math/rand/v2"
 	"sync"
 	"time"
 
@@ -24,7 +25,7 @@ type endpointSlots struct {
 }
 
 // take waits for a turn; ok is false when none came in time. free gives it back.
-func (e *endpointSlots) take(name string) (free func(), ok bool) {
+func (e *endpointSlots) take(name string, wait time.Duration) (free func(), ok bool) {
 	e.mu.Lock()
 	slots := e.of[name]
 	if slots == nil {
@@ -35,7 +36,12 @@ func (e *endpointSlots) take(name string) (free func(), ok bool) {
 		e.of[name] = slots
 	}
 	e.mu.Unlock()
-	late := time.NewTimer(endpointWait)
+	select {
+	case slots <- struct{}{}:
+		return func() { <-slots }, true
+	default:
+	}
+	late := time.NewTimer(wait)
 	defer late.Stop()
 	select {
 	case slots <- struct{}{}:
@@ -52,6 +58,9 @@ func (w *Worker) deliver(ctx context.Context, s *session) error {
 	if _, due := s.nextDelivery(); !due {
 		return nil // the final script let it go
 	}
+	w.renew(s)
+	ctx, span := w.met.span(ctx, "stepup.deliver", &s.record)
+	defer span.End()
 	// A follower can come due in the round that gave its event up.
 	for range 2 {
 		w.round(ctx, s)
@@ -59,7 +68,7 @@ func (w *Worker) deliver(ctx context.Context, s *session) error {
 	p := w.purge(s)
 	op := opID()
 	var wakes string
-	err := w.stubborn(ctx, func() error {
+	err := w.stubborn(ctx, &s.record, func() error {
 		var err error
 		wakes, err = w.store.round(ctx, &s.record, op, p)
 		return err
@@ -121,13 +130,26 @@ func (w *Worker) attempt(ctx context.Context, s *session, d *Delivery) {
 		d.Next = time.Now().Add(time.Minute).UnixMilli()
 		return
 	}
-	free, ok := w.slots.take(s.Caller + "/" + d.Webhook)
-	if !ok { // full: the task comes back to it
-		d.Next = time.Now().Add(time.Second).UnixMilli()
+	// Only a first attempt waits for its turn: whoever comes as a task again must not
+	// keep other endpoints' tasks waiting.
+	wait := endpointWait
+	if d.Attempts > 0 || d.Full > 0 {
+		wait = 0
+	}
+	free, ok := w.slots.take(s.Caller+"/"+d.Webhook, wait)
+	if !ok { // the task comes back to it, later and later
+		d.Full++
+		again := min(time.Second<<min(d.Full-1, 4), 15*time.Second)
+		d.Next = time.Now().Add(again + mrand.N(again/2)).UnixMilli()
 		return
 	}
 	defer free()
+	d.Full = 0
 	body, err := w.body(s, d)
+	if errors.Is(err, errNoKey) { // another process has the key
+		d.Next = time.Now().Add(30 * time.Second).UnixMilli()
+		return
+	}
 	if err != nil {
 		w.log.Error("event body missing or unreadable", "alarm", true, "id", s.ID, "event", d.Event, "error", err)
 		d.Until = 0 // never sent, given up at the end of the round
@@ -149,7 +171,7 @@ func (w *Worker) noteAttempt(ctx context.Context, s *session, d *Delivery, a web
 		d.Status, d.Next = DeliveryStopped, 0
 	default:
 		d.Tries++
-		gap := max(webhook.Gap(d.Tries, rand.Float64()), a.RetryAfter)
+		gap := max(webhook.Gap(d.Tries, mrand.Float64()), a.RetryAfter)
 		d.Next = time.Now().Add(gap).UnixMilli() + 1 // never early by a rounding
 		level = w.log.Warn
 	}

@@ -36,10 +36,11 @@ func (w *Worker) finish(ctx context.Context, s *session, v verdict, identity *Id
 			v, identity = verdict{state: Failed, reason: Reason{Code: TokenMismatch}}, nil
 		}
 	}
+	w.renew(s)
 	before := s.record
 	e := w.conclude(s, v, identity)
 	op := opID()
-	err := w.stubborn(ctx, func() error { return w.store.final(ctx, &s.record, op, e) })
+	err := w.stubborn(ctx, &before, func() error { return w.store.final(ctx, &s.record, op, e) })
 	if errors.Is(err, errFinal) {
 		s.record = before
 		if identity != nil {
@@ -71,7 +72,7 @@ func (w *Worker) useToken(ctx context.Context, s *session, identity *Identity) (
 	hash := s.set.Sealer.hash("token", string(identity.Fingerprint[:]))
 	key := keyUsed(shardFor(w.opts.Shards, hash), hash)
 	mine := true
-	err := w.stubborn(ctx, func() error {
+	err := w.stubborn(ctx, &s.record, func() error {
 		ok, err := w.opts.Store.SetNX(ctx, key, s.ID, keepUsed).Result()
 		if err != nil || ok {
 			return err
@@ -95,13 +96,22 @@ func (w *Worker) conclude(s *session, v verdict, identity *Identity) ending {
 	}
 	r.Tombstone = set.Sealer.sealJSON(r, "end", result{State: res.State, Reason: res.Reason, Completed: res.Completed, Until: res.Until})
 	e := ending{
-		passes:     v.state == Approved || v.state == Denied,
-		personal:   []any{"result", set.Sealer.sealJSON(r, "result", res)},
-		personalTo: r.Completed.Add(set.ResultTTL + clockGrace),
+		passes:   v.state == Approved || v.state == Denied,
+		personal: []any{"result", set.Sealer.sealJSON(r, "result", res)},
+		keep:     set.ResultTTL + clockGrace,
 	}
+	promised := r.Deliveries
 	r.Deliveries = nil
 	for _, hook := range set.Callers[r.Caller].Webhooks {
 		w.address(s, &e, hook, &res)
+	}
+	// A webhook that the step-up was created with and that this configuration lacks
+	// is still owed its event. What it may hold is not known, so nothing personal;
+	// it is sent when the webhook is back, or ends as undelivered for all to see.
+	for _, d := range promised {
+		if _, ok := set.hook(r.Caller, d.Webhook); !ok {
+			w.address(s, &e, Webhook{Name: d.Webhook, Events: []string{"*"}, Reference: true}, &res)
+		}
 	}
 	return e
 }

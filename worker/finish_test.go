@@ -50,7 +50,7 @@ func TestEndings(t *testing.T) {
 		{"invalid_request after a lost poll", []any{cut, refused("invalid_request")}, Unknown, ResultLost, 0, 2, ""},
 		{"unauthorized_client", []any{refused("unauthorized_client")}, Failed, ProviderMisconfigured, 5 * time.Second, 1, "grant"},
 		{"not valid", []any{&ciba.Untrusted{Reason: "signature"}}, Failed, TokenInvalid, 5 * time.Second, 1, "does not verify"},
-		{"another person's", []any{&ciba.Untrusted{Mismatch: true}}, Failed, TokenMismatch, 5 * time.Second, 1, "another question"},
+		{"another person's", []any{&ciba.Untrusted{Mismatch: true}}, Failed, TokenMismatch, 5 * time.Second, 1, "another person or question"},
 		// Polls at 5, 10 … 310 s: one due up to 10 s after expires_at is still sent.
 		{"our deadline, pending to the end", []any{&ciba.Pending{}}, Expired, ExpiredCode, 310 * time.Second, 62, ""},
 		{"our deadline, the last poll lost", append(pendings(61), cut), Unknown, ResultLost, 0, 62, ""},

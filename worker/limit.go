@@ -23,10 +23,9 @@ func (w *Worker) limit(ctx context.Context, set *Settings, c *create) error {
 			return &Error{Code: CodeRateLimited, Detail: "Too many creates from this caller.", RetryAfter: time.Duration(wait) * time.Millisecond}
 		}
 	}
-	standing := askTime + askGuess
-	if n := c.Question.RequestedExpiry; n > 0 {
-		standing = askTime + time.Duration(n)*time.Second
-	}
+	// Until the provider says more, the prompt may stand for as long as it could at
+	// the most, whatever expiry was requested: the provider may ignore that.
+	standing := askTime + longestAsk
 	got, err := scriptPerson.Run(ctx, w.opts.Store, []string{c.rec.Person + ":busy", c.rec.Person + ":hour"},
 		c.rec.Member, standing.Milliseconds(), set.PersonInFlight, set.PersonPerHour).Slice()
 	if err != nil || len(got) != 2 {
@@ -37,7 +36,7 @@ func (w *Worker) limit(ctx context.Context, set *Settings, c *create) error {
 	wait := time.Duration(left) * time.Millisecond
 	switch got[0] {
 	case "busy":
-		return &Error{Code: CodePersonBusy, Detail: "A prompt is still open for this person. Ask again when it is answered or has lapsed.", RetryAfter: max(wait, time.Second)}
+		return &Error{Code: CodePersonBusy, Detail: "A prompt is, or may still be, on this person's phone. Ask again when it is answered or has lapsed.", RetryAfter: max(wait, time.Second)}
 	case "limited":
 		return &Error{Code: CodePersonLimited, Detail: "This person was asked too often in the last hour.", RetryAfter: max(wait, time.Second)}
 	}

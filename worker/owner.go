@@ -137,23 +137,20 @@ type obituary struct {
 // judge tells whether an owner is dead. Being asked before the claim is safe,
 // because death is final.
 func (l *lease) judge(ctx context.Context, owner string) (obituary, error) {
-	var at *redis.FloatCmd
-	var clock *redis.TimeCmd
-	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		at = p.ZScore(ctx, keyWorkers, owner)
-		clock = p.Time(ctx)
-		return nil
-	})
-	if err != nil && err != redis.Nil {
+	got, err := scriptLeases.Run(ctx, l.rdb, []string{keyWorkers}, owner).Slice()
+	if err != nil || len(got) != 2 {
 		return obituary{}, fmt.Errorf("judging an owner: %w", err)
 	}
+	clock, _ := got[0].(int64)
+	score, _ := got[1].(string)
+	until, err := strconv.ParseFloat(score, 64)
 	now := time.Now()
-	if at.Err() == redis.Nil {
+	if err != nil {
 		// Removed after all it owned was taken, or lost with Redis: at least one
 		// lease ago, or it would be there.
 		return obituary{dead: true, lastBeat: now.Add(-leaseTime)}, nil
 	}
-	left := time.Duration(at.Val())*time.Millisecond - time.Duration(clock.Val().UnixMilli())*time.Millisecond
+	left := time.Duration(int64(until)-clock) * time.Millisecond
 	if left >= 0 {
 		return obituary{}, nil
 	}
@@ -162,15 +159,11 @@ func (l *lease) judge(ctx context.Context, owner string) (obituary, error) {
 
 // dead lists the workers whose lease has lapsed.
 func (l *lease) dead(ctx context.Context) ([]string, error) {
-	now, err := l.rdb.Time(ctx).Result()
-	if err != nil {
-		return nil, fmt.Errorf("reading Redis's clock: %w", err)
-	}
-	ids, err := l.rdb.ZRangeByScore(ctx, keyWorkers, &redis.ZRangeBy{Min: "-inf", Max: "(" + strconv.FormatInt(now.UnixMilli(), 10)}).Result()
-	if err != nil {
+	got, err := scriptLeases.Run(ctx, l.rdb, []string{keyWorkers}, "").Slice()
+	if err != nil || len(got) != 2 {
 		return nil, fmt.Errorf("reading the leases: %w", err)
 	}
-	return ids, nil
+	return strs(got[1]), nil
 }
 
 // tell puts a message for a step-up into its owner's inbox; the owner's next
@@ -198,7 +191,7 @@ func (w *Worker) keepLease(ctx context.Context) {
 		cancel()
 		switch {
 		case lapsed:
-			w.log.Warn("lease lapsed; going on under a new id", "pause_over", leaseTime)
+			w.log.Warn("lease lapsed; going on under a new id", "lease_ms", leaseTime.Milliseconds())
 			w.met.lapses.Add(ctx, 1)
 			read = 0
 			continue

@@ -198,7 +198,7 @@ func TestAnIntentWithoutAnAnswerEndsAsUnknown(t *testing.T) {
 }
 
 func TestPaceNeverGoesBelowTheInterval(t *testing.T) {
-	p := &pace{interval: 5 * time.Second, expires: time.Now().Add(time.Hour)}
+	p := &pace{interval: 5 * time.Second, expires: time.Now().Add(time.Hour), jitter: defaultJitter}
 	for range 20 {
 		p.fail()
 		if w := p.NextBackOff(); w < p.interval || w > maxBackOff*12/10 {

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	maxBackOff = time.Minute
-	jitter     = 0.2
+	maxBackOff    = time.Minute
+	defaultJitter = 0.2
 )
 
 // pace is the time between the polls of one step-up: a backoff.BackOff that
@@ -18,6 +18,7 @@ type pace struct {
 	interval time.Duration
 	atLeast  time.Duration // this once: Retry-After and the like
 	expires  time.Time
+	jitter   float64                     // of waits after failures, 0 to 1
 	failures *backoff.ExponentialBackOff // nil while polls succeed: ten thousand healthy step-ups carry none
 }
 
@@ -31,7 +32,7 @@ func (p *pace) fail() {
 	if p.failures == nil {
 		p.failures = backoff.NewExponentialBackOff(
 			backoff.WithInitialInterval(p.interval),
-			backoff.WithRandomizationFactor(jitter),
+			backoff.WithRandomizationFactor(p.jitter),
 			backoff.WithMultiplier(2),
 			backoff.WithMaxInterval(max(maxBackOff, p.interval)),
 			backoff.WithMaxElapsedTime(0), // expires_at ends it, nothing else

@@ -63,7 +63,7 @@ func (w *Worker) work(ctx context.Context, id string) {
 func (w *Worker) notTaken(ctx context.Context, id string, err error) {
 	switch {
 	case errors.Is(err, errGone), errors.Is(err, errFence), errors.Is(err, errDrain), ctx.Err() != nil:
-	case errors.Is(err, errNoProvider), errors.Is(err, errNoKey):
+	case errors.Is(err, errNoProvider), errors.Is(err, errNoWebhook), errors.Is(err, errNoKey):
 		w.log.Warn("step-up left to another process", "id", id, "error", err)
 	default:
 		w.log.Error("step-up not taken; it will be woken again", "id", id, "error", err)
@@ -77,6 +77,9 @@ func (w *Worker) leave(ctx context.Context, s *session, err error) {
 		return
 	case errors.Is(err, errDrain):
 	default:
+		// What the provider said may be in this process alone: whoever comes next
+		// must not take its silence for an answer.
+		s.Ambiguous, s.PendingAt = true, time.Time{}
 		w.log.Error("step-up let go; it will be woken again", "id", s.ID, "error", err)
 	}
 	wakes, err := w.store.release(ctx, &s.record)
@@ -109,12 +112,22 @@ func (w *Worker) follow(ctx context.Context, s *session) error {
 		if v.alarm != "" {
 			w.alarm(v.alarm, s)
 		}
+		w.troubles.note(w.log, s.Provider, v.failing, a.err)
 		if v.state != Pending {
 			return w.finish(ctx, s, v, a.identity)
 		}
 		if err := w.goOn(ctx, s, v); err != nil {
 			return err
 		}
+	}
+}
+
+// renew takes the settings of now into use for the next step, after a Reload. A
+// provider that is no longer configured is asked to the end as it was.
+func (w *Worker) renew(s *session) {
+	set := w.settings.Load()
+	if _, ok := set.Providers[s.Provider]; ok || s.State.Final() {
+		s.set = set
 	}
 }
 
@@ -135,6 +148,7 @@ func (w *Worker) next(ctx context.Context, s *session) (*answer, error) {
 	if err := w.hold(ctx, s); err != nil {
 		return nil, err
 	}
+	w.renew(s)
 	return w.send(ctx, s)
 }
 
@@ -191,7 +205,9 @@ func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
 	asked, provider, name := s.asked, s.set.Providers[s.Provider].Provider, s.Provider
 	s.sentAt = time.Now()
 	got := make(chan answer, 1)
+	ctx, span := w.met.span(ctx, "stepup.poll", &s.record)
 	w.crew.do(func() {
+		defer span.End()
 		got <- answerOf(ctx, provider, asked)
 	})
 	select {
@@ -275,15 +291,17 @@ func (w *Worker) noted(ctx context.Context, s *session, raw bool) error {
 		sealed = s.set.Sealer.sealJSON(&s.record, "raw", s.asked.Raw)
 	}
 	op := opID()
-	return w.stubborn(ctx, func() error { return w.store.note(ctx, &s.record, op, sealed) })
+	return w.stubborn(ctx, &s.record, func() error { return w.store.note(ctx, &s.record, op, sealed) })
 }
 
 // stubborn repeats a write that must not be lost while Redis is away: for as
-// long as its step-up could matter, with a pause that grows to two seconds. What
-// the script answers is final; only faults are repeated, under the same operation id.
-func (w *Worker) stubborn(ctx context.Context, write func() error) error {
+// long as its step-up could matter, and at least two minutes, with a pause that
+// grows to two seconds. What the script answers is final; only faults are
+// repeated, under the same operation id.
+func (w *Worker) stubborn(ctx context.Context, r *record, write func() error) error {
+	matters := max(2*time.Minute, time.Until(r.Expires.Add(verifyGrace)))
 	b := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond),
-		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(2*time.Minute))
+		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(matters))
 	return backoff.Retry(func() error {
 		err := write()
 		if errors.Is(err, errFence) || errors.Is(err, errFinal) || errors.Is(err, errGone) {

@@ -84,7 +84,7 @@ func settle(r *record, a answer, now time.Time, hold time.Duration) verdict {
 // untrusted is the verdict for a token that does not verify, or is another's.
 func untrusted(e *ciba.Untrusted) verdict {
 	if e.Mismatch {
-		return verdict{state: Failed, reason: Reason{Code: TokenMismatch}, alarm: "the provider's ID token belongs to another question"}
+		return verdict{state: Failed, reason: Reason{Code: TokenMismatch}, alarm: "the provider's ID token belongs to another person or question"}
 	}
 	return verdict{state: Failed, reason: Reason{Code: TokenInvalid}, alarm: "the provider's ID token does not verify"}
 }

@@ -60,7 +60,7 @@ var reasonText = map[string]string{
 type Reason struct {
 	Code          string `json:"code"`
 	Message       string `json:"message"`
-	ProviderError string `json:"provider_error"` // the provider's OAuth code; null when it named none
+	ProviderError string `json:"provider_error"` // the provider's OAuth code, `other` for one outside the specifications; null when it named none
 	TraceID       string `json:"trace_id"`       // the provider's trace id, for its support desk; null when it named none
 }
 
@@ -188,6 +188,7 @@ type Delivery struct {
 	Until    int64          `json:"u,omitempty"` // ms; no attempt after
 	Personal bool           `json:"p,omitempty"` // the body carries an identity and ends with the result
 	Tries    int            `json:"r,omitempty"` // failed attempts since the last redeliver: the place in the schedule
+	Full     int            `json:"b,omitempty"` // how often in a row the endpoint had no turn left
 	Follower string         `json:"f,omitempty"` // event id of the delivery_expired that follows an undelivered identity
 }
 

@@ -38,7 +38,9 @@ var (
 	scriptWake      = script("wake")
 	scriptBeat      = script("beat")
 	scriptPerson    = script("person")
+	scriptStands    = script("stands")
 	scriptRate      = script("rate")
+	scriptLeases    = script("leases")
 )
 
 // How long things are kept.
@@ -49,7 +51,7 @@ const (
 	keepPersonal = 10 * time.Minute               // after expires_at, while pending
 	keepUsed     = time.Hour                      // hashes of ID tokens that were accepted
 	askTime      = 15*time.Second + 5*time.Second // /bc-auth and its bookkeeping; longer means the process died
-	askGuess     = 10 * time.Minute               // how long a prompt of unknown expiry may stand on a phone
+	longestAsk   = time.Hour                      // the latest possible expiry: the longest expires_in that is believed
 )
 
 // The ways a transition can be refused. They are answers, not faults.
@@ -115,8 +117,8 @@ func (s *store) begin(ctx context.Context, r *record, idem, fingerprint string, 
 	shard := r.shard()
 	fields := r.fields()
 	args := append([]any{opID(), fingerprint, r.ID, askTime.Milliseconds(), keepIdem.Milliseconds(),
-		ms(r.Created.Add(askTime + keepPersonal)), ms(r.Created), keepRecord.Milliseconds(), len(fields)}, fields...)
-	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller)}
+		(askTime + keepPersonal).Milliseconds(), ms(r.Created), keepRecord.Milliseconds(), len(fields)}, fields...)
+	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller), keyFlight(shard)}
 	got, err := scriptBegin.Run(ctx, s.rdb, keys, append(args, personal...)...).StringSlice()
 	switch {
 	case err != nil:
@@ -145,7 +147,7 @@ func (s *store) idempotent(ctx context.Context, shard int, idem string) (*existi
 // asked records that the provider took the question, and the answer to the caller.
 func (s *store) asked(ctx context.Context, r *record, op, idem, sealedID, answer string) error {
 	return s.status(ctx, scriptAsked, []string{keyRecord(r.ID), keyOpen(r.shard()), keyPersonal(r.ID), keyIdem(r.shard(), idem)},
-		op, r.ID, (2 * time.Second).Milliseconds(), ms(r.Expires.Add(keepPersonal)), ms(r.Expires), r.Interval.Milliseconds(), msUp(r.NotBefore), sealedID, answer)
+		op, r.ID, (2 * time.Second).Milliseconds(), (max(0, time.Until(r.Expires)) + keepPersonal).Milliseconds(), ms(r.Expires), r.Interval.Milliseconds(), msUp(r.NotBefore), sealedID, answer)
 }
 
 // drop takes an intent back that was never sent. answer, when not empty, is
@@ -153,7 +155,7 @@ func (s *store) asked(ctx context.Context, r *record, op, idem, sealedID, answer
 func (s *store) drop(ctx context.Context, r *record, idem, answer string) error {
 	shard := r.shard()
 	return s.status(ctx, scriptDrop,
-		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller)}, opID(), r.ID, answer)
+		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller), keyFlight(shard)}, opID(), r.ID, answer)
 }
 
 // takeover is what a claim from a dead owner brings along.
@@ -216,21 +218,21 @@ func (s *store) note(ctx context.Context, r *record, op, sealedRaw string) error
 
 // ending is a final state with everything that is stored in the same step.
 type ending struct {
-	passes     bool // approved and denied pass the fence
-	personal   []any
-	events     []any
-	personalTo time.Time
+	passes   bool          // approved and denied pass the fence
+	personal []any         // sealed fields that go with the result
+	keep     time.Duration // how long
+	events   []any         // sealed bodies without an identity
 }
 
 // final stores the one final state.
 func (s *store) final(ctx context.Context, r *record, op string, e ending) error {
 	fields := r.finalFields()
 	args := append([]any{op, r.ID, r.Owner, r.Gen, flag(e.passes), (15 * time.Second).Milliseconds(),
-		ms(e.personalTo), ms(r.Completed.Add(keepEvents)), ms(r.Completed.Add(keepRecord)), finalTopic, len(fields)}, fields...)
+		e.keep.Milliseconds(), (keepEvents + clockGrace).Milliseconds(), keepRecord.Milliseconds(), finalTopic, len(fields)}, fields...)
 	args = append(append(args, len(e.personal)), e.personal...)
 	shard := r.shard()
 	return s.status(ctx, scriptFinal,
-		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, r.Owner)}, append(args, e.events...)...)
+		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, r.Owner), keyFlight(shard)}, append(args, e.events...)...)
 }
 
 // purge is what a round takes away: the identity, once everybody has it.
@@ -265,7 +267,7 @@ func (s *store) redeliver(ctx context.Context, r *record) (wakes string, err err
 // is nothing to wake. deadOwner is empty when the wake-by time passed.
 func (s *store) wake(ctx context.Context, id, deadOwner string) (wakes string, st State, err error) {
 	shard, _ := shardOf(id)
-	got, err := scriptWake.Run(ctx, s.rdb, []string{keyRecord(id), keyOpen(shard)}, opID(), id, deadOwner).StringSlice()
+	got, err := scriptWake.Run(ctx, s.rdb, []string{keyRecord(id), keyOpen(shard), keyFlight(shard)}, opID(), id, deadOwner).StringSlice()
 	if err != nil || len(got) != 2 {
 		return "", "", fmt.Errorf("waking a step-up: %w", err)
 	}

@@ -71,7 +71,7 @@ func (s *stored) claimed(me string) *held {
 // end is a final state as finish writes it.
 func end(r record, st State) (*record, ending) {
 	r.State, r.Completed = st, time.Now()
-	return &r, ending{passes: st == Approved || st == Denied, personal: []any{"result", "sealed"}, personalTo: time.Now().Add(time.Hour)}
+	return &r, ending{passes: st == Approved || st == Denied, personal: []any{"result", "sealed"}, keep: time.Hour}
 }
 
 func TestClaimIsForOne(t *testing.T) {

@@ -34,9 +34,9 @@ func (w *Worker) sweep(ctx context.Context) {
 		err := w.count(ctx)
 		if w.opts.Role != RoleAPI && !w.Draining() && w.lease.steady() {
 			err = errors.Join(err, w.sweepOnce(ctx))
-			if n%compareIn == 0 {
-				suspects, err = w.compare(ctx, suspects, err)
-			}
+		}
+		if n%compareIn == 0 && !w.Draining() { // in every role: a cancel claims, too
+			suspects, err = w.compare(ctx, suspects, err)
 		}
 		if err != nil {
 			if ctx.Err() == nil {
@@ -48,12 +48,12 @@ func (w *Worker) sweep(ctx context.Context) {
 	}
 }
 
-// count sums what is in flight over all workers.
+// count sums what is in flight over all workers: what is not final.
 func (w *Worker) count(ctx context.Context) error {
 	cards := make([]*redis.IntCmd, w.opts.Shards)
 	_, err := w.opts.Store.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for n := range cards {
-			cards[n] = p.ZCard(ctx, keyOpen(n))
+			cards[n] = p.SCard(ctx, keyFlight(n))
 		}
 		return nil
 	})

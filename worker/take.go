@@ -7,8 +7,15 @@ import (
 	"time"
 )
 
-// errNoProvider: this process's configuration lacks the record's provider.
-var errNoProvider = errors.New("the provider is not in this process's configuration")
+// This process's configuration lacks what the record names.
+var (
+	errNoProvider = errors.New("the provider is not in this process's configuration")
+	errNoWebhook  = errors.New("a webhook is not in this process's configuration")
+)
+
+// orphanGrace is how long after its expiry a step-up is left to a process that
+// knows its provider. Then it ends all the same.
+const orphanGrace = 45 * time.Second
 
 // take claims a step-up for this process and opens what it needs to go on.
 func (w *Worker) take(ctx context.Context, id string) (*session, error) {
@@ -18,40 +25,67 @@ func (w *Worker) take(ctx context.Context, id string) (*session, error) {
 	if w.running(id) != nil {
 		return nil, errFence
 	}
-	r, err := w.store.read(ctx, id)
+	found, err := w.store.load(ctx, []string{id})
 	if err != nil {
 		return nil, err
 	}
-	set := w.settings.Load()
-	if _, ok := set.Providers[r.Provider]; !ok && !r.State.Final() {
-		return nil, errNoProvider
+	if len(found) == 0 {
+		return nil, errGone
 	}
+	r, set := &found[0].record, w.settings.Load()
 	if r.State == Asking {
 		return nil, w.giveUpAsking(ctx, set, id)
+	}
+	_, known := set.Providers[r.Provider]
+	if !r.State.Final() && time.Since(r.Expires) < orphanGrace {
+		if err := set.lacks(found[0]); err != nil {
+			return nil, err
+		}
 	}
 	over, err := w.overtake(ctx, set, r)
 	if err != nil {
 		return nil, err
 	}
-	me, err := w.lease.await(ctx)
+	within, cancel := context.WithTimeout(ctx, leaseTime)
+	defer cancel()
+	me, err := w.lease.await(within)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("waiting for the lease: %w", err)
 	}
 	h, err := w.store.claim(ctx, r, me, over)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{held: h, set: set, takenOver: over.died, cancelled: make(chan struct{})}
+	s := &session{held: h, set: set, takenOver: over.died, lost: !known, cancelled: make(chan struct{})}
 	if err := w.unseal(s); err != nil {
-		if errors.Is(err, errNoKey) {
-			_, _ = w.store.release(ctx, &s.record)
-			return nil, err
-		}
 		w.alarm("sealed fields of a step-up are missing or do not open", s)
 		s.lost = true
 	}
 	w.remember(s)
+	if over.died {
+		w.log.Warn("step-up taken over from a process that died", "id", s.ID, "former_owner", r.Owner)
+	}
 	return s, nil
+}
+
+// lacks says what this configuration lacks to bring a pending step-up to its end.
+// Such a step-up is left to another process: nothing is claimed, so that nothing
+// is let go again in a circle.
+func (s *Settings) lacks(h *held) error {
+	if _, ok := s.Providers[h.Provider]; !ok {
+		return errNoProvider
+	}
+	for _, d := range h.Deliveries {
+		if _, ok := s.hook(h.Caller, d.Webhook); !ok {
+			return errNoWebhook
+		}
+	}
+	for field, blob := range h.personal {
+		if _, err := s.Sealer.open(&h.record, field, blob); errors.Is(err, errNoKey) {
+			return err
+		}
+	}
+	return nil
 }
 
 // overtake looks at the owner the record names. A live one is left alone. After
@@ -92,7 +126,7 @@ func (w *Worker) unseal(s *session) error {
 		s.asked.RawAt = s.RawAt
 	}
 	s.asked.Created, s.asked.Expires, s.asked.Interval = s.Created, s.Expires, s.Interval
-	s.pace = pace{interval: s.Interval, expires: s.Expires}
+	s.pace = pace{interval: s.Interval, expires: s.Expires, jitter: w.opts.jitter()}
 	return nil
 }
 

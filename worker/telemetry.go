@@ -7,6 +7,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"stepup/ciba"
 	"stepup/webhook"
@@ -15,11 +16,14 @@ import (
 // instruments are the worker's metrics. Attributes name providers, states and
 // classes of answers, never a person or a step-up.
 type instruments struct {
+	tracer trace.Tracer
+
 	created, finals, polls, discarded     metric.Int64Counter
 	attempts, undelivered, lapses, alarms metric.Int64Counter
 }
 
 func newInstruments() (m instruments, err error) {
+	m.tracer = otel.Tracer("stepup/worker")
 	meter := otel.Meter("stepup/worker")
 	counter := func(to *metric.Int64Counter, name, what string) {
 		var e error
@@ -35,6 +39,16 @@ func newInstruments() (m instruments, err error) {
 	counter(&m.lapses, "stepup.lease.lapses", "Leases of this process that lapsed.")
 	counter(&m.alarms, "stepup.alarms", "What an operator must look at.")
 	return m, err
+}
+
+// span begins a span of one step-up. Its name says what is done; it holds the id
+// and the provider, and nothing of a person.
+func (m *instruments) span(ctx context.Context, name string, r *record) (context.Context, trace.Span) {
+	ctx, span := m.tracer.Start(ctx, name)
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("stepup.id", r.ID), attribute.String("stepup.provider", r.Provider))
+	}
+	return ctx, span
 }
 
 func ofProvider(name string) metric.MeasurementOption {

@@ -15,7 +15,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -50,6 +49,15 @@ type Options struct {
 	MaxInFlightTotal    int // step-ups in flight over all workers; beyond it creates are refused
 	Role                Role
 	Log                 *slog.Logger
+
+	regular bool // tests: failures back off without jitter
+}
+
+func (o *Options) jitter() float64 {
+	if o.regular {
+		return 0
+	}
+	return defaultJitter
 }
 
 // Settings is what may change while a Worker runs: see Reload.
@@ -113,6 +121,7 @@ type Worker struct {
 	sessions map[string]*session
 	serving  sync.WaitGroup // handlers, rounds and creates that a drain waits for
 	slots    endpointSlots
+	troubles troubles
 }
 
 // New prepares a Worker. It does not touch Redis: Run does.
@@ -163,7 +172,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	w.drain()
-	err := w.lease.goodbye(live)
+	var err error
+	if w.InFlight() == 0 { // else the lease must lapse: something of ours may still be open at the provider
+		err = w.lease.goodbye(live)
+	}
 	stop()
 	close(w.crew.over)
 	background.Wait()
@@ -217,23 +229,6 @@ func (w *Worker) InFlight() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.sessions)
-}
-
-// Ready reports why this process should get no requests, nil when it should.
-func (w *Worker) Ready(ctx context.Context) error {
-	if w.Draining() {
-		return errors.New("draining")
-	}
-	if err := w.opts.Store.Set(ctx, keyReady, "1", time.Minute).Err(); err != nil {
-		return fmt.Errorf("writing to Redis: %w", err)
-	}
-	if _, ok, _ := w.lease.holder(); !ok {
-		return errors.New("no lease: Redis did not confirm a beat lately")
-	}
-	if age := time.Since(time.UnixMilli(w.swept.Load())); age > 30*time.Second {
-		return errors.New("the sweeper stands still")
-	}
-	return nil
 }
 
 // CheckShards makes sure that the data was written with as many shards: with

@@ -127,6 +127,9 @@ func (k *Keys) add(raw []byte) (string, error) {
 	if m["kty"] == "RSA" && m["use"] == "enc" {
 		return kid, k.addRSA(m, alg, kid)
 	}
+	if _, there := m["d"]; !there && m["kty"] == "EC" {
+		return "", errors.New("it has no private part d; this looks like the public key set")
+	}
 	private, crv, err := ecPrivate(m)
 	if err != nil {
 		return "", err

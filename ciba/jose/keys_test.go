@@ -46,7 +46,7 @@ func TestReadKeysRefuses(t *testing.T) {
 		name, want string
 		change     func(sig, enc map[string]any)
 	}{
-		{"no d", "key 1: its values are not a key on that curve", func(s, _ map[string]any) { delete(s, "d") }},
+		{"no d", "key 1: it has no private part d; this looks like the public key set", func(s, _ map[string]any) { delete(s, "d") }},
 		{"d of another key", "key 1: its values are not a key on that curve", func(s, e map[string]any) { s["d"] = e["d"] }},
 		{"d zero", "key 1: its values are not a key on that curve", func(s, _ map[string]any) { s["d"] = encode(make([]byte, 32)) }},
 		{"point off the curve", "key 1: its values are not a key on that curve", func(s, _ map[string]any) { s["y"] = s["x"] }},
@@ -107,7 +107,7 @@ func TestReadKeysRefuses(t *testing.T) {
 // Every mistake is told at once.
 func TestReadKeysAllMistakes(t *testing.T) {
 	_, err := ReadKeys([]byte(`{"keys":[{"kid":"a","kty":"oct"},{"kty":"EC"},{"kid":"c","kty":"EC","crv":"P-256"}]}`))
-	for _, want := range []string{"key 1: kty", "key 2: kid", "key 3: its values"} {
+	for _, want := range []string{"key 1: kty", "key 2: kid", "key 3: it has no private part d"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}

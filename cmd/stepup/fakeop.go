@@ -34,12 +34,13 @@ Examples:
 }
 
 func (c fakeopCmd) Run(e *env) error {
+	if c.ClientJwks == "" && c.ClientJwksURL == "" && !c.AnyClient {
+		e.log.Warn("no client keys: every client and every signature is accepted, and ID tokens are signed only; --client-jwks FILE checks them")
+		c.AnyClient = true
+	}
 	cfg := cibatest.Config{
 		ClientID: c.ClientID, ClientJWKSURL: c.ClientJwksURL, AllowAnyClient: c.ClientID == "" || c.AnyClient,
 		ExpiresIn: c.ExpiresIn, Interval: c.Interval, Hold: c.Hold, Manual: true, Plain: c.Plain || c.AnyClient,
-	}
-	if c.ClientJwks == "" && c.ClientJwksURL == "" && !c.AnyClient {
-		return usageError{"fakeop needs the client's keys: --client-jwks FILE, --client-jwks-url URL, or --any-client to do without"}
 	}
 	if c.ClientJwks != "" {
 		var err error

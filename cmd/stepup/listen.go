@@ -20,6 +20,8 @@ import (
 type listenCmd struct {
 	Listen string `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where to listen (default ${default})."`
 	Secret string `required:"" placeholder:"FILE" help:"The webhook's secrets file: one whsec_ line each."`
+
+	PublicKey string `placeholder:"KEY" hidden:"" help:"For v1a signatures, which this version does not have."`
 }
 
 func (listenCmd) Help() string {
@@ -33,6 +35,9 @@ and in the configuration: url: http://127.0.0.1:9090/hooks, secrets_file: ledger
 }
 
 func (c listenCmd) Run(e *env) error {
+	if c.PublicKey != "" {
+		return usageError{"--public-key is for v1a signatures, which this version does not have; remove it"}
+	}
 	file, err := os.ReadFile(c.Secret)
 	if err != nil {
 		return err

@@ -52,6 +52,7 @@ type service struct {
 	reload  <-chan os.Signal // each one reads the configuration again
 
 	now     atomic.Pointer[parts] // in use
+	started constants             // what a reload cannot change
 	worker  *worker.Worker
 	keepers keepers
 }
@@ -64,6 +65,7 @@ func (s *service) run(ctx context.Context) error {
 		return err
 	}
 	s.now.Store(p)
+	s.started = fixed(p.cfg)
 	if p.cfg.Development {
 		s.log.Warn("DEVELOPMENT MODE: http:// and private addresses are allowed; never use this where real people are asked", "file", s.path)
 	}

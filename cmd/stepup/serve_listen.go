@@ -134,7 +134,7 @@ func (s *service) backends() http.Handler {
 // operators is the admin listener. With a token everything but the health checks asks for it, as a bearer token or as
 // the password of Basic authentication, which browsers know.
 func (s *service) operators() http.Handler {
-	inner := admin.Handler(admin.Options{Checks: map[string]func(context.Context) error{"worker": s.worker.Ready}, Log: s.log})
+	inner := admin.Handler(admin.Options{Checks: s.worker.Checks(), Log: s.log})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token := secretLine(s.now.Load().cfg.Listen.AdminToken)
 		health := r.URL.Path == "/livez" || r.URL.Path == "/readyz"

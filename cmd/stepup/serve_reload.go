@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"sync"
@@ -30,8 +31,8 @@ func (s *service) reloadOnce() {
 		tell(s.log, "reload refused, the old configuration stays in use", err)
 		return
 	}
-	if fixed(fresh.cfg) != fixed(old.cfg) {
-		s.log.Warn("addresses, redis.url, redis.shards and worker.* have changed; they take effect at the next start")
+	if fixed(fresh.cfg) != s.started {
+		s.log.Warn("addresses, redis.* or worker.* differ from what runs; they take effect at the next start")
 	}
 	s.worker.Reload(fresh.settings)
 	s.now.Store(fresh)
@@ -41,13 +42,19 @@ func (s *service) reloadOnce() {
 
 // constants are what a running process cannot change.
 type constants struct {
-	api, public, admin, redis, user string
-	shards                          int
-	worker                          config.Worker
+	api, public, admin, redis, user, redisFiles string
+	apiTLS, adminTLS                            bool
+	shards                                      int
+	worker                                      config.Worker
 }
 
 func fixed(c *config.Config) constants {
-	return constants{c.Listen.API, c.Listen.Public, c.Listen.Admin, c.Redis.URL, c.Redis.Username, c.Redis.Shards, c.Worker}
+	r := c.Redis
+	files := bytes.Join([][]byte{r.Password.Bytes(), r.SentinelPassword.Bytes(), r.TLS.CA, r.TLS.Cert, r.TLS.Key.Bytes()}, []byte{0})
+	return constants{
+		c.Listen.API, c.Listen.Public, c.Listen.Admin, r.URL, r.Username, string(files),
+		c.Listen.TLS.Cert != nil, c.Listen.AdminTLS.Cert != nil, r.Shards, c.Worker,
+	}
 }
 
 // keeper is one provider's client that is kept ready.

@@ -136,7 +136,7 @@ func (w *wiring) client(name string, p config.Provider) *ciba.Client {
 		HTTP: httpClient, AllowHTTP: w.cfg.Development, TokenTimeout: p.Poll.Timeout,
 	})
 	if err != nil && !w.told {
-		w.problems = append(w.problems, config.Problem{File: w.path, Key: key, Text: err.Error()})
+		w.problems = append(w.problems, config.Problem{File: w.path, Line: p.Keys.Line(), Key: key, Text: err.Error()})
 	}
 	return client
 }

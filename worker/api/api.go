@@ -54,9 +54,6 @@ func New(o Options) *Server {
 	return &Server{Options: o}
 }
 
-// API is the handler of the api listener when the public routes have a listener of their own.
-func (s *Server) API() http.Handler { return s.Handler(false) }
-
 // Public is the handler of the public listener: our keys, for the provider. No authentication, no Redis.
 func (s *Server) Public() http.Handler {
 	mux := http.NewServeMux()

@@ -29,7 +29,7 @@ type service struct {
 }
 
 func newService() *service {
-	return &service{owned: map[string]string{"su_ledger1": "ledger", "su_cards1": "cards"}}
+	return &service{owned: map[string]string{"su_00LEDGERAAAAAAAAAAAAAAAAAAAA": "ledger", "su_00CARDSAAAAAAAAAAAAAAAAAAAAA": "cards"}}
 }
 
 func (s *service) find(caller, id string) (worker.StepUp, error) {
@@ -51,10 +51,10 @@ func (s *service) Ask(ctx context.Context, r worker.Request) (worker.StepUp, err
 		s.seen(ctx)
 	}
 	if s.err == nil {
-		s.owned["su_new"] = r.Caller
+		s.owned["su_00NEWAAAAAAAAAAAAAAAAAAAAAAA"] = r.Caller
 	}
 	s.mu.Unlock()
-	return s.find(r.Caller, "su_new")
+	return s.find(r.Caller, "su_00NEWAAAAAAAAAAAAAAAAAAAAAAA")
 }
 
 func (s *service) Show(_ context.Context, caller, id string) (worker.StepUp, error) {

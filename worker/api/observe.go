@@ -115,7 +115,7 @@ func (s *Server) record(ctx context.Context, r *http.Request, x *exchange, id st
 		slog.String("method", method(r)),
 		slog.String("route", r.Pattern),
 		slog.Int("status", x.status),
-		slog.Duration("took", took),
+		slog.Int64("took_ms", took.Milliseconds()),
 	}
 	for _, a := range []slog.Attr{slog.String("caller", x.caller), slog.String("step_up", x.stepUp), slog.String("code", x.code)} {
 		if a.Value.String() != "" {
@@ -143,7 +143,8 @@ func method(r *http.Request) string {
 	return "OTHER"
 }
 
-var requestIDShape = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
+// requestIDShape is a UUID or random hex: anything freer could carry a person's data into the log.
+var requestIDShape = regexp.MustCompile(`^[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}$`)
 
 // requestID takes the caller's X-Request-Id if it is harmless, else makes one.
 func requestID(h http.Header) string {

@@ -62,21 +62,21 @@ func TestLogLine(t *testing.T) {
 		return m
 	}
 	r := b.request("POST", "/v1/step-ups", goodBody)
-	r.Header.Set("X-Request-Id", "abc-1")
+	r.Header.Set("X-Request-Id", "3f2b8c1d-0000-4000-8000-00000000abc1")
 	w := b.do(r)
 	m := line()
-	for k, want := range map[string]any{"request_id": "abc-1", "method": "POST", "route": "/v1/step-ups", "status": 201.0,
-		"caller": "ledger", "step_up": "su_new", "level": "INFO"} {
+	for k, want := range map[string]any{"request_id": "3f2b8c1d-0000-4000-8000-00000000abc1", "method": "POST", "route": "/v1/step-ups", "status": 201.0,
+		"caller": "ledger", "step_up": "su_00NEWAAAAAAAAAAAAAAAAAAAAAAA", "level": "INFO"} {
 		if m[k] != want {
 			t.Errorf("%s is %v, want %v", k, m[k], want)
 		}
 	}
-	if w.Header().Get("X-Request-Id") != "abc-1" {
+	if w.Header().Get("X-Request-Id") != "3f2b8c1d-0000-4000-8000-00000000abc1" {
 		t.Errorf("X-Request-Id %q", w.Header().Get("X-Request-Id"))
 	}
-	b.service.err = &worker.Error{Code: "initiation_unknown", ID: "su_x1"}
+	b.service.err = &worker.Error{Code: "initiation_unknown", ID: "su_00XAAAAAAAAAAAAAAAAAAAAAAAAA"}
 	b.do(b.request("POST", "/v1/step-ups", goodBody))
-	if m := line(); m["code"] != "initiation_unknown" || m["step_up"] != "su_x1" || m["level"] != "WARN" {
+	if m := line(); m["code"] != "initiation_unknown" || m["step_up"] != "su_00XAAAAAAAAAAAAAAAAAAAAAAAAA" || m["level"] != "WARN" {
 		t.Errorf("%v", m)
 	}
 	b.do(b.request("GET", "/v1/step-ups/su_a/cancel", ""))

@@ -59,7 +59,7 @@ func TestProblems(t *testing.T) {
 		{code: "person_limited", err: worker.Error{RetryAfter: time.Hour}, status: 429, after: "3600"},
 		{code: "person_limited", status: 429, after: "1"},
 		{code: "provider_error", status: 502},
-		{code: "initiation_unknown", err: worker.Error{ID: "su_x1"}, status: 502},
+		{code: "initiation_unknown", err: worker.Error{ID: "su_00XAAAAAAAAAAAAAAAAAAAAAAAAA"}, status: 502},
 		{code: "provider_unavailable", err: worker.Error{RetryAfter: 1500 * time.Millisecond}, status: 503, after: "2"},
 		{code: "storage_unavailable", status: 503},
 		{code: "overloaded", status: 503},
@@ -104,13 +104,13 @@ func TestInternalErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBank(t)
 			b.service.err = err
-			r := b.request("GET", "/v1/step-ups/su_ledger1", "")
-			r.Header.Set("X-Request-Id", "req-77")
+			r := b.request("GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA", "")
+			r.Header.Set("X-Request-Id", "3f2b8c1d-0000-4000-8000-000000000077")
 			w := b.do(r)
 			if p := problemOf(t, w); w.Code != 500 || p.Code != "internal" || strings.Contains(w.Body.String(), "pipe") || strings.Contains(w.Body.String(), "inside") {
 				t.Errorf("told a stranger: %d %s", w.Code, w.Body)
 			}
-			for _, want := range []string{"broken pipe 10.0.0.7", `"request_id":"req-77"`, `"level":"ERROR"`} {
+			for _, want := range []string{"broken pipe 10.0.0.7", `"request_id":"3f2b8c1d-0000-4000-8000-000000000077"`, `"level":"ERROR"`} {
 				if !strings.Contains(b.log.String(), want) {
 					t.Errorf("log lacks %s: %s", want, b.log)
 				}

@@ -1,6 +1,6 @@
 -- The one final state. Only an approved or denied may pass the fence: the provider says it once.
--- KEYS record, open, personal, events, owned by me
--- ARGV op, id, me, gen, 1 to pass the fence, wake in ms, personal fields expire at ms, events expire at ms, record expires at ms, channel,
+-- KEYS record, open, personal, events, owned by me, in flight
+-- ARGV op, id, me, gen, 1 to pass the fence, wake in ms, ttls of personal fields, events and record in ms, channel,
 --      n, n record fields…, m, m personal fields…, event fields…
 if again() then return 'ok' end
 local st = redis.call('HGET', KEYS[1], 'st')
@@ -13,12 +13,13 @@ local m = tonumber(ARGV[12 + n])
 redis.call('HSET', KEYS[1], 'op', ARGV[1], unpack(ARGV, 12, 11 + n))
 redis.call('HDEL', KEYS[3], 'ask', 'req', 'raw')
 redis.call('HSET', KEYS[3], unpack(ARGV, 13 + n, 12 + n + m))
-redis.call('PEXPIREAT', KEYS[3], ARGV[7])
+redis.call('PEXPIRE', KEYS[3], ARGV[7])
 if #ARGV > 12 + n + m then
   redis.call('HSET', KEYS[4], unpack(ARGV, 13 + n + m))
-  redis.call('PEXPIREAT', KEYS[4], ARGV[8])
+  redis.call('PEXPIRE', KEYS[4], ARGV[8])
 end
-redis.call('PEXPIREAT', KEYS[1], ARGV[9])
+redis.call('PEXPIRE', KEYS[1], ARGV[9])
+redis.call('SREM', KEYS[6], ARGV[2])
 if redis.call('HGET', KEYS[1], 'due') == '1' then
   redis.call('ZADD', KEYS[2], now() + ARGV[6], ARGV[2])
 else

@@ -1,10 +1,11 @@
 -- One wake-up, for one of the sweepers that saw the need: the wake number goes up and the wake-by time moves on in one step.
--- KEYS record, open
+-- KEYS record, open, in flight
 -- ARGV op, id, dead owner or '' when the wake-by time passed
 if again() then return {redis.call('HGET', KEYS[1], 'wk'), redis.call('HGET', KEYS[1], 'st')} end
 local f = redis.call('HMGET', KEYS[1], 'st', 'own', 'gen', 'woken', 'wn')
 if not f[1] then
   redis.call('ZREM', KEYS[2], ARGV[2])
+  redis.call('SREM', KEYS[3], ARGV[2])
   return {'0', 'gone'}
 end
 if ARGV[3] == '' then
