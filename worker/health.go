@@ -52,7 +52,7 @@ func (w *Worker) checkClock(ctx context.Context) error {
 
 func (w *Worker) checkLease(context.Context) error {
 	if _, ok, _ := w.lease.holder(); !ok {
-		return errors.New("Redis has not confirmed a beat lately")
+		return errors.New("no beat was confirmed by Redis lately")
 	}
 	return nil
 }
