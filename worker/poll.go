@@ -63,7 +63,7 @@ func (w *Worker) work(ctx context.Context, id string) {
 func (w *Worker) notTaken(ctx context.Context, id string, err error) {
 	switch {
 	case errors.Is(err, errGone), errors.Is(err, errFence), errors.Is(err, errDrain), ctx.Err() != nil:
-	case errors.Is(err, errNoProvider), errors.Is(err, errNoWebhook), errors.Is(err, errNoKey):
+	case errors.Is(err, errNoProvider), errors.Is(err, errNoKey):
 		w.log.Warn("step-up left to another process", "id", id, "error", err)
 	default:
 		w.log.Error("step-up not taken; it will be woken again", "id", id, "error", err)

@@ -83,3 +83,32 @@ func TestRequestedExpiryDoesNotShortenTheLimit(t *testing.T) {
 		}
 	})
 }
+
+// A webhook that was renamed while a step-up was in flight, across a deploy: the
+// step-up goes on, and both names are told, the lost one as an undelivered debt.
+func TestARenamedWebhook(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, r *rig) {
+		r.provider.provide(nil, someone())
+		v := r.asked("k", "S1234567D")
+		r.stop()
+		caller := r.set.Callers["bank"]
+		caller.Webhooks = []Webhook{caller.Webhooks[0]}
+		caller.Webhooks[0].Name = "renamed"
+		r.set.Callers = map[string]Caller{"bank": caller}
+		next := r.another()
+		time.Sleep(time.Minute)
+		got, err := next.Show(t.Context(), "bank", v.ID)
+		if err != nil || got.Status != Approved || len(got.Deliveries) != 2 {
+			t.Fatalf("%+v %v", got, err)
+		}
+		for _, d := range got.Deliveries {
+			if want := map[string]DeliveryStatus{"renamed": DeliveryDelivered, "ledger": DeliveryPending}[d.Webhook]; d.Status != want {
+				t.Errorf("%s is %s, want %s", d.Webhook, d.Status, want)
+			}
+		}
+		if n := len(next.receiver.all()); n != 1 {
+			t.Errorf("%d webhooks, want 1", n)
+		}
+		next.stop()
+	})
+}

@@ -7,11 +7,8 @@ import (
 	"time"
 )
 
-// This process's configuration lacks what the record names.
-var (
-	errNoProvider = errors.New("the provider is not in this process's configuration")
-	errNoWebhook  = errors.New("a webhook is not in this process's configuration")
-)
+// errNoProvider: this process's configuration lacks the record's provider.
+var errNoProvider = errors.New("the provider is not in this process's configuration")
 
 // orphanGrace is how long after its expiry a step-up is left to a process that
 // knows its provider. Then it ends all the same.
@@ -68,17 +65,13 @@ func (w *Worker) take(ctx context.Context, id string) (*session, error) {
 	return s, nil
 }
 
-// lacks says what this configuration lacks to bring a pending step-up to its end.
-// Such a step-up is left to another process: nothing is claimed, so that nothing
-// is let go again in a circle.
+// lacks says what this configuration lacks to ask for a pending step-up's answer.
+// Such a step-up is left to another process: nothing is claimed, so that nothing is
+// let go again in a circle. A webhook is not among it: renaming one must not stop
+// the polls (see conclude).
 func (s *Settings) lacks(h *held) error {
 	if _, ok := s.Providers[h.Provider]; !ok {
 		return errNoProvider
-	}
-	for _, d := range h.Deliveries {
-		if _, ok := s.hook(h.Caller, d.Webhook); !ok {
-			return errNoWebhook
-		}
 	}
 	for field, blob := range h.personal {
 		if _, err := s.Sealer.open(&h.record, field, blob); errors.Is(err, errNoKey) {

@@ -27,9 +27,6 @@ func TestMain(m *testing.M) {
 
 // A short run of either kind ends by itself, breaks no rule and prints a table that can be true.
 func TestRun(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs for some seconds")
-	}
 	for _, row := range []struct {
 		name     string
 		args     []string
