@@ -273,3 +273,43 @@ func TestReleaseKeepsThePace(t *testing.T) {
 		t.Error("still in the owned set")
 	}
 }
+
+// The reply to asked can be lost while a worker claims the step-up already: the
+// repeat still learns that it went through.
+func TestAskedIsKnownAfterAClaim(t *testing.T) {
+	t.Parallel()
+	s := newStored(t)
+	s.Expires = time.Now().Add(time.Minute)
+	op := opID()
+	s.must("asked", s.asked(t.Context(), &s.record, op, s.ID, "sealed", "answer"))
+	s.claimed("w1")
+	s.must("asked again", s.asked(t.Context(), &s.record, op, s.ID, "sealed", "answer"))
+	s.refuses("asked by another operation", s.asked(t.Context(), &s.record, opID(), s.ID, "sealed", "answer"), errFinal)
+	if r := s.now(); r.Owner != "w1" || r.Gen != 1 {
+		t.Errorf("the repeat changed the record: %+v", r)
+	}
+}
+
+// What is let go after a fault is ambiguous for whoever comes next: an answer may
+// have been lost with this process.
+func TestAFaultLeavesTheStepUpAmbiguous(t *testing.T) {
+	t.Parallel()
+	r := onRedis(t, fast)
+	v := r.asked("k", "S1234567D")
+	r.stop()
+	rec, err := r.store.read(t.Context(), v.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := r.store.claim(t.Context(), rec, "w9", takeover{})
+	if err != nil || h.Ambiguous {
+		t.Fatalf("claimed as %+v, %v", h, err)
+	}
+	s := &session{held: h}
+	s.PendingAt = time.Now()
+	r.leave(t.Context(), s, errors.New("a write that gave up"))
+	got, err := r.store.read(t.Context(), v.ID)
+	if err != nil || !got.Ambiguous || !got.PendingAt.IsZero() {
+		t.Errorf("let go as %+v, %v", got, err)
+	}
+}
