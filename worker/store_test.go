@@ -269,8 +269,8 @@ func TestReleaseKeepsThePace(t *testing.T) {
 	if got.Owner != "" || got.Interval != r.Interval || !got.Ambiguous || !got.NotBefore.Equal(r.NotBefore) || !got.PendingAt.Equal(r.PendingAt) {
 		t.Errorf("released as %+v", got)
 	}
-	if n, _ := s.rdb.Exists(t.Context(), keyOwned(1, "w1")).Result(); n != 0 {
-		t.Error("still in the owned set")
+	if in, err := s.rdb.SIsMember(t.Context(), keyOwned(1, "w1"), s.ID).Result(); in || err != nil {
+		t.Errorf("still in the owned set: %t, %v", in, err)
 	}
 }
 
