@@ -119,6 +119,7 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 	seal := func(field string, v any) string { return set.Sealer.sealJSON(&c.rec, field, v) }
 	f := face{c.Reference, c.Metadata}
 	personal := []any{"ask", seal("ask", c.Question), "face", seal("face", f)}
+	failpoint("ask.begin")
 	e, err := w.store.begin(ctx, &c.rec, c.idem, c.fingerprint, personal)
 	if err != nil {
 		// Perhaps it was written after all; then the sweeper ends it as unknown.
@@ -129,7 +130,9 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 		w.freeTwin(ctx, c, e.id)
 		return w.again(ctx, set, c, e)
 	}
+	failpoint("ask.send")
 	asked, err := set.Providers[c.Provider].Provider.Ask(ctx, c.Question)
+	failpoint("ask.answered")
 	if err != nil {
 		return StepUp{}, w.notAsked(ctx, set, c, f, err)
 	}
@@ -146,7 +149,9 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 		return StepUp{}, &Error{Code: CodeInitiationUnknown, Detail: reasonText[InitiationUnknown], ID: r.ID}
 	}
 	r.State = Pending
+	failpoint("ask.stored")
 	w.concludeAsk(ctx, c)
+	failpoint("ask.queued")
 	return v, nil
 }
 

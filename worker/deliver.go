@@ -61,10 +61,12 @@ func (w *Worker) deliver(ctx context.Context, s *session) error {
 	w.renew(s)
 	ctx, span := w.met.span(ctx, "stepup.deliver", &s.record)
 	defer span.End()
+	failpoint("round.send")
 	// A follower can come due in the round that gave its event up.
 	for range 2 {
 		w.round(ctx, s)
 	}
+	failpoint("round.sent")
 	p := w.purge(s)
 	op := opID()
 	var wakes string
@@ -76,6 +78,7 @@ func (w *Worker) deliver(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	failpoint("round.stored")
 	if at, due := s.nextDelivery(); due {
 		if err := w.queue.wake(ctx, s.ID, wakes, s.State, at); err != nil {
 			w.log.Warn("delivery not queued; the sweeper will wake it", "id", s.ID, "error", err)

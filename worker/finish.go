@@ -27,6 +27,7 @@ func (w *Worker) finish(ctx context.Context, s *session, v verdict, identity *Id
 		}
 	}
 	if identity != nil {
+		failpoint("final.token")
 		mine, err := w.useToken(ctx, s, identity)
 		if err != nil {
 			return err
@@ -40,7 +41,9 @@ func (w *Worker) finish(ctx context.Context, s *session, v verdict, identity *Id
 	before := s.record
 	e := w.conclude(s, v, identity)
 	op := opID()
+	failpoint("final.store")
 	err := w.stubborn(ctx, &before, func() error { return w.store.final(ctx, &s.record, op, e) })
+	failpoint("final.stored")
 	if errors.Is(err, errFinal) {
 		s.record = before
 		if identity != nil {

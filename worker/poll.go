@@ -82,7 +82,9 @@ func (w *Worker) leave(ctx context.Context, s *session, err error) {
 		s.Ambiguous, s.PendingAt = true, time.Time{}
 		w.log.Error("step-up let go; it will be woken again", "id", s.ID, "error", err)
 	}
+	failpoint("release.store")
 	wakes, err := w.store.release(ctx, &s.record)
+	failpoint("release.stored")
 	if err != nil {
 		// Still on our name: the comparison of owned with run lets it go, or our
 		// death does.
@@ -134,6 +136,7 @@ func (w *Worker) renew(s *session) {
 // next waits until a poll is due, sends it and returns its answer. The zero
 // answer says that no poll will be sent any more, nil that the step-up was cancelled.
 func (w *Worker) next(ctx context.Context, s *session) (*answer, error) {
+	failpoint("poll.wait")
 	due := s.NotBefore
 	late := due.After(s.Expires.Add(lateGrace)) && s.asked.Raw == ""
 	if late {
@@ -145,9 +148,11 @@ func (w *Worker) next(ctx context.Context, s *session) (*answer, error) {
 	if late {
 		return &answer{}, nil
 	}
+	failpoint("poll.due")
 	if err := w.hold(ctx, s); err != nil {
 		return nil, err
 	}
+	failpoint("poll.send")
 	w.renew(s)
 	return w.send(ctx, s)
 }
@@ -210,8 +215,10 @@ func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
 		defer span.End()
 		got <- answerOf(ctx, provider, asked)
 	})
+	failpoint("poll.open")
 	select {
 	case a := <-got:
+		failpoint("poll.answered")
 		return &a, nil
 	case <-s.cancelled:
 		w.crew.do(func() {
@@ -291,6 +298,8 @@ func (w *Worker) noted(ctx context.Context, s *session, raw bool) error {
 		sealed = s.set.Sealer.sealJSON(&s.record, "raw", s.asked.Raw)
 	}
 	op := opID()
+	failpoint("note.store")
+	defer failpoint("note.stored")
 	return w.stubborn(ctx, &s.record, func() error { return w.store.note(ctx, &s.record, op, sealed) })
 }
 

@@ -141,6 +141,7 @@ func (w *Worker) wake(ctx context.Context, id, deadOwner string) error {
 	if wakes == "0" {
 		return nil
 	}
+	failpoint("wake.counted")
 	return w.queue.wake(ctx, id, wakes, st, time.Time{})
 }
 

@@ -49,7 +49,9 @@ func (w *Worker) take(ctx context.Context, id string) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("waiting for the lease: %w", err)
 	}
+	failpoint("take.claim")
 	h, err := w.store.claim(ctx, r, me, over)
+	failpoint("take.claimed")
 	if err != nil {
 		return nil, err
 	}
