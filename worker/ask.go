@@ -93,7 +93,7 @@ func (w *Worker) admit(set *Settings, q *Request) error {
 	if fields := append(p.Provider.Check(q.Question), checkFace(q)...); len(fields) > 0 {
 		return &Error{Code: CodeInvalidRequest, Detail: "The request has mistakes.", Fields: fields}
 	}
-	return nil
+	return w.crowded(q.Provider, p)
 }
 
 // checkFace checks what the caller gives to recognise the step-up by.
@@ -120,15 +120,23 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 	f := face{c.Reference, c.Metadata}
 	personal := []any{"ask", seal("ask", c.Question), "face", seal("face", f)}
 	failpoint("ask.begin")
-	e, err := w.store.begin(ctx, &c.rec, c.idem, c.fingerprint, personal)
+	var e *existing
+	op := opID()
+	err := w.persist(ctx, beginWithin, func() (err error) {
+		e, err = w.store.begin(ctx, op, &c.rec, c.idem, c.fingerprint, personal)
+		return err
+	})
 	if err != nil {
-		// Perhaps it was written after all; then the sweeper ends it as unknown.
-		w.freePerson(ctx, c) // nothing is sent from here on
+		w.takeBack(ctx, c)
 		return StepUp{}, w.storageError(err)
 	}
 	if e != nil { // a twin of this request was faster
 		w.freeTwin(ctx, c, e.id)
 		return w.again(ctx, set, c, e)
+	}
+	if err := w.turnToAsk(c.Provider, set.Providers[c.Provider]); err != nil {
+		w.takeBack(ctx, c)
+		return StepUp{}, err
 	}
 	failpoint("ask.send")
 	asked, err := set.Providers[c.Provider].Provider.Ask(ctx, c.Question)
@@ -143,7 +151,8 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 	}
 	r.NotBefore = time.Now().Add(r.Interval) // several providers answer an immediate poll with slow_down
 	v := r.view(f, nil)
-	op, id, answer := opID(), seal("req", asked.ID), seal("answer", answered{StepUp: &v})
+	op = opID()
+	id, answer := seal("req", asked.ID), seal("answer", answered{StepUp: &v})
 	if err := w.stubborn(ctx, r, func() error { return w.store.asked(ctx, r, op, c.idem, id, answer) }); err != nil {
 		w.log.Error("a push was sent but its auth_req_id could not be stored", "alarm", true, "id", r.ID, "error", err)
 		return StepUp{}, &Error{Code: CodeInitiationUnknown, Detail: reasonText[InitiationUnknown], ID: r.ID}
@@ -153,6 +162,23 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 	w.concludeAsk(ctx, c)
 	failpoint("ask.queued")
 	return v, nil
+}
+
+// beginWithin is how long writing the intent is tried while Redis falters.
+const beginWithin = 2 * time.Second
+
+// takeBack undoes an intent that may have been written: nothing is sent from here
+// on. The caller does not wait for it; until it is done, a repeat under the same
+// key is told that the first is still being answered.
+func (w *Worker) takeBack(ctx context.Context, c *create) {
+	w.serving.Go(func() {
+		r := &c.rec
+		if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, "") }); err != nil {
+			w.log.Warn("intent not taken back; it will end as unknown", "id", r.ID, "error", err)
+			return
+		}
+		w.uncount(ctx, c)
+	})
 }
 
 // concludeAsk does what may be lost: if we die here, the sweeper wakes the step-up.
@@ -181,7 +207,7 @@ func (w *Worker) notAsked(ctx context.Context, set *Settings, c *create, f face,
 	w.log.Warn("step-up not taken by the provider", "id", r.ID, "caller", r.Caller, "provider", r.Provider, "code", e.Code, "error", err)
 	if asked {
 		e.ID = r.ID
-		s := &session{held: &held{record: *r}, set: set, face: f}
+		s := &session{held: &held{record: *r}, set: set, face: f, signal: newSignal()}
 		v := verdict{state: Unknown, reason: Reason{Code: InitiationUnknown}}
 		if err := w.finish(ctx, s, v, nil); err != nil {
 			w.log.Error("unknown initiation not stored; the sweeper will end it", "id", r.ID, "error", err)

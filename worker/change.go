@@ -64,7 +64,11 @@ func (w *Worker) cancelOnce(ctx context.Context, h *held) error {
 			return errors.Join(err, w.lease.tell(ctx, h.Owner, "cancel", h.ID))
 		}
 	}
-	s, err := w.take(context.WithoutCancel(ctx), h.ID)
+	if w.Draining() {
+		return errDrain
+	}
+	// Nothing is asked any more, so it need not be known how.
+	s, err := w.own(context.WithoutCancel(ctx), w.settings.Load(), &h.record)
 	if errors.Is(err, errFence) || errors.Is(err, errGone) {
 		return nil // somebody was faster: look again
 	}

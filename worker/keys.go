@@ -25,6 +25,8 @@ func slot(shard int) string               { return prefix + "{" + pollQueue(shar
 func keyFlight(shard int) string          { return slot(shard) + "flight" } // not final yet
 func keyOpen(shard int) string            { return slot(shard) + "open" }
 func keyOwned(shard int, w string) string { return slot(shard) + "owned:" + w }
+func keyOwners(shard int) string          { return slot(shard) + "owners" } // whoever may have an owned set
+func keyWaited(shard int) string          { return slot(shard) + "waited" } // written so that WAIT waits
 func keyInbox(w string) string            { return prefix + "{w}:inbox:" + w }
 
 func keyRecord(id string) string   { return keyOf(id, "su:") }

@@ -29,7 +29,7 @@ func (w *Worker) limit(ctx context.Context, set *Settings, c *create) error {
 	got, err := scriptPerson.Run(ctx, w.opts.Store, []string{c.rec.Person + ":busy", c.rec.Person + ":hour"},
 		c.rec.Member, standing.Milliseconds(), set.PersonInFlight, set.PersonPerHour).Slice()
 	if err != nil || len(got) != 2 {
-		w.freePerson(context.WithoutCancel(ctx), c) // perhaps it was counted
+		w.serving.Go(func() { w.uncount(context.WithoutCancel(ctx), c) }) // perhaps it was counted
 		return w.storageError(fmt.Errorf("counting a person: %w", err))
 	}
 	left, _ := got[1].(int64)
@@ -41,6 +41,19 @@ func (w *Worker) limit(ctx context.Context, set *Settings, c *create) error {
 		return &Error{Code: CodePersonLimited, Detail: "This person was asked too often in the last hour.", RetryAfter: max(wait, time.Second)}
 	}
 	return nil
+}
+
+// uncount takes back, when Redis is there again, what a create that failed may have
+// counted; unless a repeat of the request goes on under the same count.
+func (w *Worker) uncount(ctx context.Context, c *create) {
+	var e *existing
+	err := w.stubborn(ctx, &c.rec, func() (err error) {
+		e, err = w.store.idempotent(ctx, c.rec.shard(), c.idem)
+		return err
+	})
+	if err == nil && e == nil {
+		w.freePerson(ctx, c)
+	}
 }
 
 // freePerson takes a push back that was not made.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,17 +23,24 @@ const (
 // lease that lapsed never comes back, the process takes a new id, and all it ran
 // counts as a dead owner's.
 type lease struct {
-	rdb redis.UniversalClient
+	rdb  redis.UniversalClient
+	role byte // the first letter of our ids: 'w' polls, 'a' asks, 'b' does both
 
-	mu    sync.Mutex
-	id    string
-	began time.Time     // when this id's first beat was sent
-	beat  time.Time     // when the last confirmed beat was sent
-	fresh chan struct{} // closed at the next confirmed beat
+	mu              sync.Mutex
+	id              string
+	began           time.Time            // when this id's first beat was sent
+	beat            time.Time            // when the last confirmed beat was sent
+	fresh           chan struct{}        // closed at the next confirmed beat
+	former          map[string]time.Time // last confirmed beats of ids of ours that lapsed
+	polling, asking int                  // live processes that do so, as the last beat counted
 }
 
-func newLease(rdb redis.UniversalClient) *lease {
-	return &lease{rdb: rdb, fresh: make(chan struct{})}
+func newLease(rdb redis.UniversalClient, role Role) *lease {
+	letter := map[Role]byte{RoleWorker: 'w', RoleAPI: 'a'}[role]
+	if letter == 0 {
+		letter = 'b'
+	}
+	return &lease{rdb: rdb, role: letter, fresh: make(chan struct{}), former: map[string]time.Time{}}
 }
 
 // holder is the id under which this process may send right now; ok is false when
@@ -44,9 +52,41 @@ func (l *lease) holder() (id string, ok bool, ch <-chan struct{}) {
 	if l.id == "" {
 		return "", false, l.fresh
 	}
+	return l.id, since(l.beat) < sendWithin, l.fresh
+}
+
+// since is how long ago t was, by the greater of monotonic and wall time: either
+// may stand still while a machine sleeps.
+func since(t time.Time) time.Duration {
 	now := time.Now()
-	age := max(now.Sub(l.beat), now.Round(0).Sub(l.beat.Round(0)))
-	return l.id, age < sendWithin, l.fresh
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
+}
+
+// troubled reports that calls may be open which nobody may rely on: this process
+// may not send, or an id of ours lapsed not long ago.
+func (l *lease) troubled() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.beat.IsZero() && (l.id == "" || since(l.beat) >= sendWithin || len(l.former) > 0)
+}
+
+// lastBeat is when the last confirmed beat of an id of ours was sent; ok is false
+// for an id that is long gone.
+func (l *lease) lastBeat(id string) (t time.Time, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if id == l.id {
+		return l.beat, true
+	}
+	t, ok = l.former[id]
+	return t, ok
+}
+
+// alive is how many live processes poll and how many ask, ourselves included.
+func (l *lease) alive() (polling, asking int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(l.polling, 1), max(l.asking, 1)
 }
 
 // steady reports whether beats went through for a whole lease, so that after a
@@ -73,35 +113,53 @@ func (l *lease) await(ctx context.Context) (string, error) {
 	}
 }
 
-// renew beats once. It returns the inbox's messages; lapsed tells that the old
-// id is dead and the process goes on under a new one.
-func (l *lease) renew(ctx context.Context, read int) (messages []string, lapsed bool, err error) {
+// renew beats once and tells Redis which messages were read. It returns what is
+// in the inbox; lapsed tells that the old id is dead and the process goes on under
+// a new one.
+func (l *lease) renew(ctx context.Context, read []string) (messages []string, lapsed bool, err error) {
 	l.mu.Lock()
 	id := l.id
 	l.mu.Unlock()
 	begin := id == ""
 	if begin {
-		id, read = "w_"+rand.Text(), 0
+		id, read = string(l.role)+"_"+rand.Text(), nil
+	}
+	args := []any{id, leaseTime.Milliseconds(), flag(begin)}
+	for _, m := range read {
+		args = append(args, m)
 	}
 	sent := time.Now()
-	got, err := scriptBeat.Run(ctx, l.rdb, []string{keyWorkers, keyInbox(id)}, id, leaseTime.Milliseconds(), read, flag(begin)).Slice()
+	got, err := scriptBeat.Run(ctx, l.rdb, []string{keyWorkers, keyInbox(id)}, args...).Slice()
 	if err != nil {
 		return nil, false, fmt.Errorf("renewing the lease: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if renewed, _ := got[0].(int64); renewed == 0 || len(got) < 3 {
-		l.id = ""
+	if len(got) != 4 {
+		l.bury()
 		return nil, true, nil
 	}
 	// A gap of beats that did not cost the lease still ends the steadiness.
 	if begin || sent.Sub(l.beat) > leaseTime {
 		l.began = sent
 	}
-	l.id, l.beat = id, sent
+	polling, _ := got[1].(int64)
+	asking, _ := got[2].(int64)
+	l.id, l.beat, l.polling, l.asking = id, sent, int(polling), int(asking)
+	maps.DeleteFunc(l.former, func(_ string, beat time.Time) bool { return since(beat) > remembers })
 	close(l.fresh)
 	l.fresh = make(chan struct{})
-	return strs(got[2]), false, nil
+	return strs(got[3]), false, nil
+}
+
+// remembers is how long the last beat of an id that lapsed is known: longer than
+// any call that was sent under it.
+const remembers = 2 * time.Minute
+
+// bury ends our id.
+func (l *lease) bury() {
+	l.former[l.id] = l.beat
+	l.id = ""
 }
 
 func strs(v any) []string {
@@ -124,7 +182,7 @@ func (l *lease) goodbye(ctx context.Context) error {
 	if id == "" {
 		return nil
 	}
-	// Score 1 is long dead; the sweeper removes the entry when nothing is owned.
+	// Score 1 is long dead; the next beat of anybody removes the entry.
 	return l.rdb.ZAddXX(ctx, keyWorkers, redis.Z{Score: 1, Member: id}).Err()
 }
 
@@ -146,8 +204,8 @@ func (l *lease) judge(ctx context.Context, owner string) (obituary, error) {
 	until, err := strconv.ParseFloat(score, 64)
 	now := time.Now()
 	if err != nil {
-		// Removed after all it owned was taken, or lost with Redis: at least one
-		// lease ago, or it would be there.
+		// Removed an hour after its death, said goodbye, or lost with Redis: at least
+		// one lease ago, or it would be there.
 		return obituary{dead: true, lastBeat: now.Add(-leaseTime)}, nil
 	}
 	left := time.Duration(int64(until)-clock) * time.Millisecond
@@ -157,20 +215,24 @@ func (l *lease) judge(ctx context.Context, owner string) (obituary, error) {
 	return obituary{dead: true, lastBeat: now.Add(left - leaseTime)}, nil
 }
 
-// dead lists the workers whose lease has lapsed.
-func (l *lease) dead(ctx context.Context) ([]string, error) {
+// living is who holds a lease now.
+func (l *lease) living(ctx context.Context) (map[string]bool, error) {
 	got, err := scriptLeases.Run(ctx, l.rdb, []string{keyWorkers}, "").Slice()
 	if err != nil || len(got) != 2 {
 		return nil, fmt.Errorf("reading the leases: %w", err)
 	}
-	return strs(got[1]), nil
+	alive := map[string]bool{}
+	for _, id := range strs(got[1]) {
+		alive[id] = true
+	}
+	return alive, nil
 }
 
 // tell puts a message for a step-up into its owner's inbox; the owner's next
 // beat finds it.
 func (l *lease) tell(ctx context.Context, owner, verb, id string) error {
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		p.RPush(ctx, keyInbox(owner), verb+" "+id)
+		p.SAdd(ctx, keyInbox(owner), verb+" "+id)
 		p.Expire(ctx, keyInbox(owner), time.Minute)
 		return nil
 	})
@@ -184,21 +246,24 @@ func (l *lease) tell(ctx context.Context, owner, verb, id string) error {
 func (w *Worker) keepLease(ctx context.Context) {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
-	read := 0
+	var read []string
+	var gone time.Time // since when Redis does not answer
 	for {
 		c, cancel := context.WithTimeout(ctx, beatEvery)
 		messages, lapsed, err := w.lease.renew(c, read)
 		cancel()
-		switch {
-		case lapsed:
+		if ctx.Err() != nil {
+			return
+		}
+		gone = w.tellOutage(gone, err)
+		if lapsed {
 			w.log.Warn("lease lapsed; going on under a new id", "lease_ms", leaseTime.Milliseconds())
 			w.met.lapses.Add(ctx, 1)
-			read = 0
+			read = nil
 			continue
-		case err != nil && ctx.Err() == nil:
-			w.log.Warn("lease not renewed", "error", err)
-		case err == nil:
-			read = len(messages)
+		}
+		if err == nil {
+			read = messages
 			for _, m := range messages {
 				w.inbox(m)
 			}
@@ -209,6 +274,20 @@ func (w *Worker) keepLease(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// tellOutage says once that Redis does not answer and once that it does again: the
+// beat is the first to know.
+func (w *Worker) tellOutage(gone time.Time, err error) time.Time {
+	switch {
+	case err != nil && gone.IsZero():
+		w.log.Error("Redis does not answer: no polls and no creates until it does; answers in flight are kept", "error", err)
+		return time.Now()
+	case err == nil && !gone.IsZero():
+		w.log.Warn("Redis answers again", "after_ms", time.Since(gone).Milliseconds())
+		return time.Time{}
+	}
+	return gone
 }
 
 // inbox acts on one message. A message can come twice: acting on it again does nothing.

@@ -166,7 +166,7 @@ func TestLostTasksAreMadeGood(t *testing.T) {
 	set := r.settings.Load()
 	c := r.newCreate(set, &Request{Caller: "bank", IdempotencyKey: "k", Provider: "singpass", Question: Question{LoginHint: "S1234567D"}})
 	seal := func(field, plain string) string { return set.Sealer.seal(&c.rec, field, []byte(plain)) }
-	if _, err := r.store.begin(t.Context(), &c.rec, c.idem, c.fingerprint, []any{"ask", seal("ask", `{"login_hint":"S1234567D"}`), "face", seal("face", `{}`)}); err != nil {
+	if _, err := r.store.begin(t.Context(), opID(), &c.rec, c.idem, c.fingerprint, []any{"ask", seal("ask", `{"login_hint":"S1234567D"}`), "face", seal("face", `{}`)}); err != nil {
 		t.Fatal(err)
 	}
 	c.rec.Expires = time.Now().Add(time.Minute)
@@ -182,7 +182,7 @@ func TestAnIntentWithoutAnAnswerEndsAsUnknown(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, r *rig) {
 		set := r.settings.Load()
 		c := r.newCreate(set, &Request{Caller: "bank", IdempotencyKey: "k", Provider: "singpass", Question: Question{LoginHint: "S1234567D"}})
-		if _, err := r.store.begin(t.Context(), &c.rec, c.idem, c.fingerprint, []any{"ask", "x"}); err != nil {
+		if _, err := r.store.begin(t.Context(), opID(), &c.rec, c.idem, c.fingerprint, []any{"ask", "x"}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -22,17 +22,25 @@ type session struct {
 	sentAt    time.Time
 	takenOver bool // the former owner died: another answer may still be on its way
 	lost      bool // what is needed to ask cannot be opened
+	// owed is a slow_down that the dead owner may not have stored: it is made good
+	// with the first one we get.
+	owed time.Duration
 
-	cancelOnce sync.Once
-	cancelled  chan struct{}
+	signal *signal
+	call   atomic.Pointer[call] // while the provider has a poll of ours
 }
 
 // cancel asks the owner to end the step-up as cancelled.
-func (s *session) cancel() { s.cancelOnce.Do(func() { close(s.cancelled) }) }
+func (s *session) cancel() { s.signal.say(wordCancel) }
+
+// stop tells the owner that it is the owner no more.
+func (s *session) stop() { s.signal.say(wordTaken) }
 
 var (
 	errDrain = errors.New("draining")
 	errLost  = errors.New("the step-up is another worker's now")
+
+	errNotSent = errors.New("the lease ran out before the poll was sent")
 )
 
 // work is what every task comes to: it takes a step-up and stays with it until it
@@ -83,9 +91,18 @@ func (w *Worker) leave(ctx context.Context, s *session, err error) {
 		w.log.Error("step-up let go; it will be woken again", "id", s.ID, "error", err)
 	}
 	failpoint("release.store")
-	wakes, err := w.store.release(ctx, &s.record)
+	op := opID()
+	var wakes string
+	err = w.persist(ctx, releaseWithin, func() error {
+		var err error
+		wakes, err = w.store.release(ctx, &s.record, op)
+		return err
+	})
 	failpoint("release.stored")
-	if err != nil {
+	switch {
+	case errors.Is(err, errFence), errors.Is(err, errGone):
+		return // somebody has it already
+	case err != nil:
 		// Still on our name: the comparison of owned with run lets it go, or our
 		// death does.
 		w.log.Error("step-up not released", "id", s.ID, "error", err)
@@ -95,6 +112,9 @@ func (w *Worker) leave(ctx context.Context, s *session, err error) {
 		w.log.Warn("step-up not queued; the sweeper will wake it", "id", s.ID, "error", err)
 	}
 }
+
+// releaseWithin is how long letting go is tried while Redis is away.
+const releaseWithin = 10 * time.Second
 
 // follow polls until the step-up is final.
 func (w *Worker) follow(ctx context.Context, s *session) error {
@@ -108,6 +128,9 @@ func (w *Worker) follow(ctx context.Context, s *session) error {
 		}
 		if a == nil { // cancelled
 			return w.finish(ctx, s, verdict{state: Cancelled, reason: Reason{Code: CancelledCode}}, nil)
+		}
+		if errors.Is(a.err, errNotSent) {
+			continue
 		}
 		v := settle(&s.record, *a, time.Now(), s.hold())
 		w.met.polled(ctx, s.Provider, v, a.err)
@@ -137,24 +160,29 @@ func (w *Worker) renew(s *session) {
 // answer says that no poll will be sent any more, nil that the step-up was cancelled.
 func (w *Worker) next(ctx context.Context, s *session) (*answer, error) {
 	failpoint("poll.wait")
-	due := s.NotBefore
-	late := due.After(s.Expires.Add(lateGrace)) && s.asked.Raw == ""
-	if late {
-		due = s.Expires
-	}
-	if cancelled, err := w.sleep(s, due); err != nil || cancelled {
-		return nil, err
-	}
-	if late {
+	if s.NotBefore.After(s.Expires.Add(lateGrace)) && s.asked.Raw == "" {
+		if cancelled, err := w.sleep(s, s.Expires); err != nil || cancelled {
+			return nil, err
+		}
 		return &answer{}, nil
 	}
-	failpoint("poll.due")
-	if err := w.hold(ctx, s); err != nil {
+	if cancelled, err := w.turn(ctx, s); err != nil || cancelled {
 		return nil, err
+	}
+	if cancelled, err := w.hold(ctx, s); err != nil || cancelled {
+		return nil, err
+	}
+	if s.tooLate() { // the lease or the turn was long in coming
+		return &answer{}, nil
 	}
 	failpoint("poll.send")
 	w.renew(s)
 	return w.send(ctx, s)
+}
+
+// tooLate reports that no poll is sent any more.
+func (s *session) tooLate() bool {
+	return s.asked.Raw == "" && time.Now().After(s.Expires.Add(lateGrace))
 }
 
 // sleep waits until due. The drain comes first: a poll that is due at once must
@@ -168,39 +196,19 @@ func (w *Worker) sleep(s *session, due time.Time) (cancelled bool, err error) {
 	select {
 	case <-w.draining:
 		return false, errDrain
-	case <-s.cancelled:
-		return true, nil
+	case <-s.signal.told:
+		return s.ended()
 	case <-timer.C:
 		return false, nil
 	}
 }
 
-// hold makes sure, directly before a send, that this process may send: its lease
-// is fresh and the step-up is its own. Without a lease it waits for the lease,
-// not on a timer. After a lapse it may go on under its new id if nobody touched
-// the step-up meanwhile, and then nothing is ambiguous.
-func (w *Worker) hold(ctx context.Context, s *session) error {
-	id, ok, fresh := w.lease.holder()
-	for !ok {
-		select {
-		case <-w.draining:
-			return errDrain
-		case <-fresh:
-		}
-		id, ok, fresh = w.lease.holder()
+// ended is what the word to a session means.
+func (s *session) ended() (cancelled bool, err error) {
+	if s.signal.cancelled() {
+		return true, nil
 	}
-	if id == s.Owner {
-		return nil
-	}
-	h, err := w.store.claim(ctx, &s.record, id, takeover{})
-	if errors.Is(err, errFence) || errors.Is(err, errGone) {
-		return errLost
-	}
-	if err != nil {
-		return err
-	}
-	s.Owner, s.Gen = h.Owner, h.Gen
-	return nil
+	return false, errLost
 }
 
 // send makes one poll, or judges the success answer in hand once more. The drain
@@ -210,24 +218,39 @@ func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
 	asked, provider, name := s.asked, s.set.Providers[s.Provider].Provider, s.Provider
 	s.sentAt = time.Now()
 	got := make(chan answer, 1)
+	ctx, cut := context.WithCancel(ctx)
+	s.call.Store(&call{s.Owner, max(s.Interval, s.hold()), cut})
 	ctx, span := w.met.span(ctx, "stepup.poll", &s.record)
+	owner := s.Owner
 	w.crew.do(func() {
 		defer span.End()
-		got <- answerOf(ctx, provider, asked)
+		defer cut()
+		a := answer{err: errNotSent}
+		// Once more, as the last thing before it goes out: this process may have
+		// frozen since it looked.
+		if id, ok, _ := w.lease.holder(); ok && id == owner {
+			a = answerOf(ctx, provider, asked)
+		}
+		s.call.Store(nil)
+		got <- a
 	})
 	failpoint("poll.open")
 	select {
 	case a := <-got:
 		failpoint("poll.answered")
 		return &a, nil
-	case <-s.cancelled:
-		w.crew.do(func() {
-			if a := <-got; a.identity != nil {
-				w.met.discarded.Add(ctx, 1, ofProvider(name))
-			}
-		})
-		return nil, nil
+	case <-s.signal.told:
 	}
+	if !s.signal.cancelled() {
+		a := <-got // an approval or a denial passes the fence
+		return &a, nil
+	}
+	w.crew.do(func() {
+		if a := <-got; a.identity != nil {
+			w.met.discarded.Add(ctx, 1, ofProvider(name))
+		}
+	})
+	return nil, nil
 }
 
 // answerOf is what the provider answered. A panic on the way is an answer that
@@ -252,10 +275,11 @@ func (w *Worker) goOn(ctx context.Context, s *session, v verdict) error {
 	s.Ambiguous = v.ambiguous
 	s.PendingAt = time.Time{}
 	if v.pending {
-		s.PendingAt = now
+		s.PendingAt, s.owed = now, 0
 	}
 	if v.slowDown {
-		s.Interval += slowDownStep
+		s.Interval += slowDownStep + s.owed
+		s.owed = 0
 		s.pace.interval = s.Interval
 	}
 	if v.failing {
@@ -301,23 +325,6 @@ func (w *Worker) noted(ctx context.Context, s *session, raw bool) error {
 	failpoint("note.store")
 	defer failpoint("note.stored")
 	return w.stubborn(ctx, &s.record, func() error { return w.store.note(ctx, &s.record, op, sealed) })
-}
-
-// stubborn repeats a write that must not be lost while Redis is away: for as
-// long as its step-up could matter, and at least two minutes, with a pause that
-// grows to two seconds. What the script answers is final; only faults are
-// repeated, under the same operation id.
-func (w *Worker) stubborn(ctx context.Context, r *record, write func() error) error {
-	matters := max(2*time.Minute, time.Until(r.Expires.Add(verifyGrace)))
-	b := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond),
-		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(matters))
-	return backoff.Retry(func() error {
-		err := write()
-		if errors.Is(err, errFence) || errors.Is(err, errFinal) || errors.Is(err, errGone) {
-			return backoff.Permanent(err)
-		}
-		return err
-	}, backoff.WithContext(b, ctx))
 }
 
 // hold is how long this step-up's provider may hold a request.

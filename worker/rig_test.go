@@ -50,6 +50,7 @@ type scripted struct {
 	polls   []time.Time
 	running int
 	overlap int
+	cut     int // polls that the worker gave up
 }
 
 func (p *scripted) Check(q Question) []ciba.FieldError {
@@ -69,7 +70,7 @@ func (p *scripted) Ask(_ context.Context, q Question) (Asked, error) {
 	return Asked{ID: "auth-req-secret", Expires: time.Now().Add(p.expires)}, nil
 }
 
-func (p *scripted) Answer(_ context.Context, a Asked) (Identity, error) {
+func (p *scripted) Answer(ctx context.Context, a Asked) (Identity, error) {
 	p.mu.Lock()
 	if p.running++; p.running > 1 {
 		p.overlap++
@@ -81,8 +82,17 @@ func (p *scripted) Answer(_ context.Context, a Asked) (Identity, error) {
 	}
 	holds := p.holds
 	p.mu.Unlock()
-	if holds > 0 {
-		time.Sleep(holds) // in bubbles only
+	if holds > 0 { // in bubbles only
+		held := time.NewTimer(holds)
+		defer held.Stop()
+		select {
+		case <-held.C:
+		case <-ctx.Done():
+			next = &ciba.Ambiguous{}
+			p.mu.Lock()
+			p.cut++
+			p.mu.Unlock()
+		}
 	}
 	p.mu.Lock()
 	p.running--
@@ -110,6 +120,13 @@ func (p *scripted) overlaps() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.overlap
+}
+
+// cuts is how many polls the worker gave up while they were held.
+func (p *scripted) cuts() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cut
 }
 
 // pushes is how many questions reached the phone.

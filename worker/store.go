@@ -6,6 +6,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -41,6 +42,7 @@ var (
 	scriptStands    = script("stands")
 	scriptRate      = script("rate")
 	scriptLeases    = script("leases")
+	scriptOverdue   = script("overdue")
 )
 
 // How long things are kept.
@@ -66,8 +68,9 @@ var (
 // operation id, so a script that a client repeats after a lost reply answers the
 // same again.
 type store struct {
-	rdb    redis.UniversalClient
-	shards int
+	rdb      redis.UniversalClient
+	shards   int
+	replicas *replicas
 }
 
 // held is a step-up as a claim found it: the record, and its sealed fields still sealed.
@@ -113,13 +116,13 @@ func (s *store) counted(ctx context.Context, sc *redis.Script, keys []string, ar
 type existing struct{ id, fingerprint, answer string }
 
 // begin puts the intent on record, unless the idempotency key is taken.
-func (s *store) begin(ctx context.Context, r *record, idem, fingerprint string, personal []any) (*existing, error) {
+func (s *store) begin(ctx context.Context, op string, r *record, idem, fingerprint string, personal []any) (*existing, error) {
 	shard := r.shard()
 	fields := r.fields()
-	args := append([]any{opID(), fingerprint, r.ID, askTime.Milliseconds(), keepIdem.Milliseconds(),
+	args := append([]any{op, fingerprint, r.ID, askTime.Milliseconds(), keepIdem.Milliseconds(),
 		(askTime + keepPersonal).Milliseconds(), ms(r.Created), keepRecord.Milliseconds(), len(fields)}, fields...)
 	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller), keyFlight(shard)}
-	got, err := scriptBegin.Run(ctx, s.rdb, keys, append(args, personal...)...).StringSlice()
+	got, err := s.intent(ctx, shard, keys, append(args, personal...)...)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("writing the intent: %w", err)
@@ -146,7 +149,7 @@ func (s *store) idempotent(ctx context.Context, shard int, idem string) (*existi
 
 // asked records that the provider took the question, and the answer to the caller.
 func (s *store) asked(ctx context.Context, r *record, op, idem, sealedID, answer string) error {
-	return s.status(ctx, scriptAsked, []string{keyRecord(r.ID), keyOpen(r.shard()), keyPersonal(r.ID), keyIdem(r.shard(), idem)},
+	return s.learnt(ctx, "auth_req_id", r.shard(), scriptAsked, []string{keyRecord(r.ID), keyOpen(r.shard()), keyPersonal(r.ID), keyIdem(r.shard(), idem)},
 		op, r.ID, (2 * time.Second).Milliseconds(), (max(0, time.Until(r.Expires)) + keepPersonal).Milliseconds(), ms(r.Expires), r.Interval.Milliseconds(), msUp(r.NotBefore), sealedID, answer)
 }
 
@@ -165,14 +168,14 @@ type takeover struct {
 }
 
 // claim takes a step-up for me, expecting the fence that r shows.
-func (s *store) claim(ctx context.Context, r *record, me string, over takeover) (*held, error) {
+func (s *store) claim(ctx context.Context, op string, r *record, me string, over takeover) (*held, error) {
 	shard := r.shard()
-	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, me), keyOwned(shard, r.Owner)}
+	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, me), keyOwned(shard, r.Owner), keyOwners(shard)}
 	wake := verifyGrace + 30*time.Second
 	if !r.State.Final() {
 		wake += max(0, time.Until(r.Expires))
 	}
-	got, err := scriptClaim.Run(ctx, s.rdb, keys, opID(), r.ID, me, r.Owner, r.Gen, wake.Milliseconds(), msUp(over.notBefore), flag(over.died)).Slice()
+	got, err := scriptClaim.Run(ctx, s.rdb, keys, op, r.ID, me, r.Owner, r.Gen, wake.Milliseconds(), msUp(over.notBefore), flag(over.died)).Slice()
 	if err != nil {
 		return nil, fmt.Errorf("claiming a step-up: %w", err)
 	}
@@ -204,10 +207,10 @@ func (r *record) pace() []any {
 }
 
 // release lets a step-up go; the wake number that comes back is for the task that wakes it next.
-func (s *store) release(ctx context.Context, r *record) (wakes string, err error) {
+func (s *store) release(ctx context.Context, r *record, op string) (wakes string, err error) {
 	shard := r.shard()
 	return s.counted(ctx, scriptRelease, []string{keyRecord(r.ID), keyOpen(shard), keyOwned(shard, r.Owner)},
-		append([]any{opID(), r.ID, r.Owner, r.Gen}, r.pace()...)...)
+		append([]any{op, r.ID, r.Owner, r.Gen}, r.pace()...)...)
 }
 
 // note stores what an owner learnt while it goes on.
@@ -231,7 +234,7 @@ func (s *store) final(ctx context.Context, r *record, op string, e ending) error
 		e.keep.Milliseconds(), (keepEvents + clockGrace).Milliseconds(), keepRecord.Milliseconds(), finalTopic, len(fields)}, fields...)
 	args = append(append(args, len(e.personal)), e.personal...)
 	shard := r.shard()
-	return s.status(ctx, scriptFinal,
+	return s.learnt(ctx, "final", shard, scriptFinal,
 		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, r.Owner), keyFlight(shard)}, append(args, e.events...)...)
 }
 
@@ -263,15 +266,26 @@ func (s *store) redeliver(ctx context.Context, r *record) (wakes string, err err
 		opID(), r.ID, r.Gen, r.deliveries(), (2 * time.Second).Milliseconds())
 }
 
-// wake counts one wake-up; wakes is "0" when another sweeper was first or there
-// is nothing to wake. deadOwner is empty when the wake-by time passed.
-func (s *store) wake(ctx context.Context, id, deadOwner string) (wakes string, st State, err error) {
+// woken is what a wake-up found.
+type woken struct {
+	number  string // for the task's id; "0": there is nothing to wake, or another sweeper was first
+	state   State
+	gone    bool // there is no such step-up, or it is not the dead owner's
+	row     int  // how often in a row it was woken and nobody took it
+	expires time.Time
+}
+
+// wake counts one wake-up. deadOwner is empty when the wake-by time passed.
+func (s *store) wake(ctx context.Context, id, deadOwner string) (woken, error) {
 	shard, _ := shardOf(id)
-	got, err := scriptWake.Run(ctx, s.rdb, []string{keyRecord(id), keyOpen(shard), keyFlight(shard)}, opID(), id, deadOwner).StringSlice()
-	if err != nil || len(got) != 2 {
-		return "", "", fmt.Errorf("waking a step-up: %w", err)
+	got, err := scriptWake.Run(ctx, s.rdb, []string{keyRecord(id), keyOpen(shard), keyFlight(shard)},
+		opID(), id, deadOwner, (orphanGrace + time.Second).Milliseconds()).StringSlice()
+	if err != nil || len(got) != 4 {
+		return woken{}, fmt.Errorf("waking a step-up: %w", err)
 	}
-	return got[0], State(got[1]), nil
+	v := woken{number: got[0], state: State(got[1]), gone: got[1] == "gone", expires: fromMS(got[3])}
+	v.row, _ = strconv.Atoi(got[2])
+	return v, nil
 }
 
 // read is the record alone.

@@ -19,10 +19,10 @@ func newStored(t *testing.T) *stored {
 	t.Helper()
 	c := redis.NewClient(&redis.Options{Addr: redisAddr, DB: 15, MaxRetries: -1, MaintNotificationsConfig: noMaintenance()})
 	t.Cleanup(func() { c.Close() })
-	s := &stored{store: store{c, 2}, t: t}
+	s := &stored{store: store{rdb: c, shards: 2}, t: t}
 	s.record = record{ID: newID(1), Caller: "bank", Provider: "singpass", State: Asking, Created: time.Now(), Interval: 5 * time.Second,
 		Person: "p", Member: "m"}
-	if e, err := s.begin(t.Context(), &s.record, s.ID, "fp", []any{"ask", "sealed", "face", "sealed"}); e != nil || err != nil {
+	if e, err := s.begin(t.Context(), opID(), &s.record, s.ID, "fp", []any{"ask", "sealed", "face", "sealed"}); e != nil || err != nil {
 		t.Fatalf("begin: %v %v", e, err)
 	}
 	return s
@@ -63,7 +63,7 @@ func (s *stored) now() *record {
 
 func (s *stored) claimed(me string) *held {
 	s.t.Helper()
-	h, err := s.claim(s.t.Context(), s.now(), me, takeover{})
+	h, err := s.claim(s.t.Context(), opID(), s.now(), me, takeover{})
 	s.must("claim", err)
 	return h
 }
@@ -82,9 +82,9 @@ func TestClaimIsForOne(t *testing.T) {
 	if h.Owner != "w1" || h.Gen != 1 || h.personal["ask"] != "sealed" {
 		t.Fatalf("claimed as %+v", h.record)
 	}
-	_, err := s.claim(t.Context(), before, "w2", takeover{})
+	_, err := s.claim(t.Context(), opID(), before, "w2", takeover{})
 	s.refuses("a claim with the old fence", err, errFence)
-	_, err = s.claim(t.Context(), s.now(), "w2", takeover{})
+	_, err = s.claim(t.Context(), opID(), s.now(), "w2", takeover{})
 	s.must("a claim from an owner known to be dead", err)
 	if r := s.now(); r.Owner != "w2" || r.Gen != 2 {
 		t.Fatalf("taken over as %+v", r)
@@ -101,13 +101,13 @@ func TestTakeoverIsAmbiguousAndWaits(t *testing.T) {
 	s := pendingRecord(t)
 	s.claimed("w1")
 	wait := time.Now().Add(7 * time.Second).Truncate(time.Millisecond)
-	h, err := s.claim(t.Context(), s.now(), "w2", takeover{died: true, notBefore: wait})
+	h, err := s.claim(t.Context(), opID(), s.now(), "w2", takeover{died: true, notBefore: wait})
 	s.must("claim", err)
 	if !h.Ambiguous || !h.NotBefore.Equal(wait) {
 		t.Fatalf("taken over as %+v", h.record)
 	}
 	// A pace that is slower already stays.
-	h, err = s.claim(t.Context(), s.now(), "w3", takeover{died: true, notBefore: wait.Add(-time.Second)})
+	h, err = s.claim(t.Context(), opID(), s.now(), "w3", takeover{died: true, notBefore: wait.Add(-time.Second)})
 	s.must("claim", err)
 	if !h.NotBefore.Equal(wait) {
 		t.Errorf("not before %v, want %v", h.NotBefore, wait)
@@ -122,7 +122,7 @@ func TestAFormerOwnerWritesNothing(t *testing.T) {
 	s.claimed("w2")
 	before, _ := s.rdb.HGetAll(t.Context(), keyRecord(s.ID)).Result()
 
-	_, err := s.release(t.Context(), &old)
+	_, err := s.release(t.Context(), &old, opID())
 	s.refuses("release", err, errFence)
 	s.refuses("note", s.note(t.Context(), &old, opID(), "raw"), errFence)
 	_, err = s.round(t.Context(), &old, opID(), purge{})
@@ -169,7 +169,7 @@ func TestScriptsAnswerARepeatTheSame(t *testing.T) {
 	s.must("asked again", s.asked(ctx, &s.record, op, s.ID, "sealed", "answer"))
 
 	args := []any{op + "c", s.ID, "w1", "", 0, 1000, 0, "0"}
-	keys := []string{keyRecord(s.ID), keyOpen(1), keyPersonal(s.ID), keyEvents(s.ID), keyOwned(1, "w1"), keyOwned(1, "")}
+	keys := []string{keyRecord(s.ID), keyOpen(1), keyPersonal(s.ID), keyEvents(s.ID), keyOwned(1, "w1"), keyOwned(1, ""), keyOwners(1)}
 	for range 2 {
 		got, err := scriptClaim.Run(ctx, s.rdb, keys, args...).Slice()
 		if err != nil || got[0] != "ok" {
@@ -212,7 +212,7 @@ func TestBeginRepeatedIsItsOwnTwin(t *testing.T) {
 	s := newStored(t)
 	other := s.record
 	other.ID = newID(1)
-	e, err := s.begin(t.Context(), &other, s.ID, "fp2", []any{"ask", "x"})
+	e, err := s.begin(t.Context(), opID(), &other, s.ID, "fp2", []any{"ask", "x"})
 	s.must("begin", err)
 	if e == nil || e.id != s.ID || e.fingerprint != "fp" {
 		t.Fatalf("a taken key answers %+v", e)
@@ -238,22 +238,21 @@ func TestOneSweeperWakes(t *testing.T) {
 	t.Parallel()
 	s := pendingRecord(t)
 	s.claimed("w1")
-	first, st, err := s.wake(t.Context(), s.ID, "w1")
-	s.must("wake", err)
-	second, _, err := s.wake(t.Context(), s.ID, "w1")
-	s.must("wake", err)
-	if first == "0" || st != Pending || second != "0" {
-		t.Errorf("wake numbers %s and %s, want one wake-up", first, second)
+	wake := func(deadOwner string) woken {
+		v, err := s.wake(t.Context(), s.ID, deadOwner)
+		s.must("wake", err)
+		return v
+	}
+	if first, second := wake("w1"), wake("w1"); first.number == "0" || first.state != Pending || first.row != 1 || second.number != "0" {
+		t.Errorf("woken as %+v and %+v, want one wake-up", first, second)
 	}
 	// Not overdue, so not woken; overdue, woken once.
-	if n, _, _ := s.wake(t.Context(), s.ID, ""); n != "0" {
-		t.Errorf("woken before its time: %s", n)
+	if v := wake(""); v.number != "0" {
+		t.Errorf("woken before its time: %+v", v)
 	}
 	s.rdb.ZAdd(t.Context(), keyOpen(1), redis.Z{Score: 1, Member: s.ID})
-	a, _, _ := s.wake(t.Context(), s.ID, "")
-	b, _, _ := s.wake(t.Context(), s.ID, "")
-	if a == "0" || b != "0" {
-		t.Errorf("overdue: wake numbers %s and %s", a, b)
+	if a, b := wake(""), wake(""); a.number == "0" || a.row != 2 || b.number != "0" {
+		t.Errorf("overdue: woken as %+v and %+v", a, b)
 	}
 }
 
@@ -263,7 +262,7 @@ func TestReleaseKeepsThePace(t *testing.T) {
 	r := s.claimed("w1").record
 	r.Interval, r.Ambiguous = 15*time.Second, true
 	r.NotBefore, r.PendingAt = time.UnixMilli(1800000000001), time.UnixMilli(1700000000001)
-	_, err := s.release(t.Context(), &r)
+	_, err := s.release(t.Context(), &r, opID())
 	s.must("release", err)
 	got := s.now()
 	if got.Owner != "" || got.Interval != r.Interval || !got.Ambiguous || !got.NotBefore.Equal(r.NotBefore) || !got.PendingAt.Equal(r.PendingAt) {
@@ -301,7 +300,7 @@ func TestAFaultLeavesTheStepUpAmbiguous(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := r.store.claim(t.Context(), rec, "w9", takeover{})
+	h, err := r.store.claim(t.Context(), opID(), rec, "w9", takeover{})
 	if err != nil || h.Ambiguous {
 		t.Fatalf("claimed as %+v, %v", h, err)
 	}

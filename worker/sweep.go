@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,10 +17,9 @@ const (
 )
 
 // sweep wakes what nobody holds: what dead workers owned, and what is past its
-// wake-by time. It decides nothing; what a wake-up leads to is for the poll or
-// the delivery it queues. It does not depend on asynq keeping its tasks.
+// wake-by time. It does not depend on asynq keeping its tasks.
 func (w *Worker) sweep(ctx context.Context) {
-	suspects := map[string]bool{}
+	suspects := map[string]int64{}
 	for n := 1; ; n++ {
 		// Jittered, so that several workers do not sweep in step.
 		pause := time.NewTimer(sweepEvery*3/4 + rand.N(sweepEvery/2))
@@ -35,11 +33,12 @@ func (w *Worker) sweep(ctx context.Context) {
 		if w.opts.Role != RoleAPI && !w.Draining() && w.lease.steady() {
 			err = errors.Join(err, w.sweepOnce(ctx))
 		}
-		if n%compareIn == 0 && !w.Draining() { // in every role: a cancel claims, too
-			suspects, err = w.compare(ctx, suspects, err)
+		if n >= compareIn && err == nil && !w.Draining() { // in every role: a cancel claims, too
+			n = 0
+			suspects, err = w.compare(ctx, suspects)
 		}
 		if err != nil {
-			if ctx.Err() == nil {
+			if n = compareIn; ctx.Err() == nil { // after a fault at once
 				w.log.Warn("sweep cut short; the next one goes on", "error", err)
 			}
 			continue
@@ -69,55 +68,53 @@ func (w *Worker) count(ctx context.Context) error {
 }
 
 func (w *Worker) sweepOnce(ctx context.Context) error {
-	dead, err := w.lease.dead(ctx)
+	alive, err := w.lease.living(ctx)
 	if err != nil {
 		return err
 	}
-	for _, owner := range dead {
-		if err := w.bury(ctx, owner); err != nil {
-			return err
-		}
-	}
 	for n := range w.opts.Shards {
-		if err := w.overdue(ctx, n); err != nil {
+		if err := errors.Join(w.bury(ctx, n, alive), w.overdue(ctx, n)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// bury wakes what a dead worker owned, and forgets it when nothing is left.
-func (w *Worker) bury(ctx context.Context, owner string) error {
-	left := 0
-	for n := range w.opts.Shards {
-		ids, err := w.opts.Store.SRandMemberN(ctx, keyOwned(n, owner), sweepMost).Result()
+// bury wakes what dead workers owned in a shard, and forgets those of whom nothing
+// is left. The shard itself knows who owned something in it, so this holds even
+// when the leases are lost.
+func (w *Worker) bury(ctx context.Context, shard int, alive map[string]bool) error {
+	owners, err := w.opts.Store.SMembers(ctx, keyOwners(shard)).Result()
+	if err != nil {
+		return fmt.Errorf("reading who owns step-ups: %w", err)
+	}
+	for _, owner := range owners {
+		if alive[owner] {
+			continue
+		}
+		ids, err := w.opts.Store.SRandMemberN(ctx, keyOwned(shard, owner), sweepMost).Result()
 		if err != nil {
 			return fmt.Errorf("reading what a dead worker owned: %w", err)
 		}
-		left += len(ids)
 		for _, id := range ids {
 			if err := w.wake(ctx, id, owner); err != nil {
 				return err
 			}
 		}
-	}
-	if left > 0 {
-		return nil
-	}
-	if err := w.opts.Lease.ZRem(ctx, keyWorkers, owner).Err(); err != nil {
-		return fmt.Errorf("removing a dead worker: %w", err)
+		if len(ids) > 0 {
+			continue
+		}
+		// The dead claim nothing any more, so the set stays empty.
+		if err := w.opts.Store.SRem(ctx, keyOwners(shard), owner).Err(); err != nil {
+			return fmt.Errorf("forgetting a dead worker: %w", err)
+		}
 	}
 	return nil
 }
 
 // overdue wakes what is past its wake-by time.
 func (w *Worker) overdue(ctx context.Context, shard int) error {
-	now, err := w.opts.Store.Time(ctx).Result()
-	if err != nil {
-		return fmt.Errorf("reading Redis's clock: %w", err)
-	}
-	ids, err := w.opts.Store.ZRangeByScore(ctx, keyOpen(shard), &redis.ZRangeBy{
-		Min: "-inf", Max: strconv.FormatInt(now.UnixMilli(), 10), Count: sweepMost}).Result()
+	ids, err := scriptOverdue.Run(ctx, w.opts.Store, []string{keyOpen(shard)}, sweepMost).StringSlice()
 	if err != nil {
 		return fmt.Errorf("reading what is overdue: %w", err)
 	}
@@ -129,62 +126,126 @@ func (w *Worker) overdue(ctx context.Context, shard int) error {
 	return nil
 }
 
+// wakesInVain is after how many wake-ups in a row that led to nothing asynq is
+// passed by.
+const wakesInVain = 3
+
+// wake wakes one step-up, if no other sweeper was faster. The way is an asynq
+// task; what is long past its expiry, or was queued in vain, is taken here and now.
 func (w *Worker) wake(ctx context.Context, id, deadOwner string) error {
-	wakes, st, err := w.store.wake(ctx, id, deadOwner)
+	v, err := w.store.wake(ctx, id, deadOwner)
 	if err != nil {
 		return err
 	}
-	if st == "gone" && deadOwner != "" { // somebody has it already, or its time is over
+	if v.gone && deadOwner != "" { // somebody has it already, or its time is over
 		shard, _ := shardOf(id)
 		return w.opts.Store.SRem(ctx, keyOwned(shard, deadOwner), id).Err()
 	}
-	if wakes == "0" {
+	if v.number == "0" {
 		return nil
 	}
 	failpoint("wake.counted")
-	return w.queue.wake(ctx, id, wakes, st, time.Time{})
+	late := v.state == Pending && time.Since(v.expires) >= orphanGrace
+	switch {
+	case late, v.row >= wakesInVain && w.InFlight() < w.opts.MaxInFlight:
+		go w.work(context.WithoutCancel(ctx), id)
+		return nil
+	case v.row >= wakesInVain:
+		return nil // there is no room: its tasks wait in the queue, and no more are piled on them
+	}
+	return w.queue.wake(ctx, id, v.number, v.state, time.Time{})
 }
 
 // compare looks for what this process owns but does not run, because a claim's
-// reply was lost or a handler panicked, and lets it go. Being seen twice in a row
-// rules out a claim that is just under way.
-func (w *Worker) compare(ctx context.Context, before map[string]bool, err error) (map[string]bool, error) {
+// reply was lost or a handler panicked, and lets it go; and for what it runs but
+// does not own, because Redis lost the claim, and stops that. Being seen twice in
+// a row under the same gen rules out a claim that is just under way.
+func (w *Worker) compare(ctx context.Context, before map[string]int64) (map[string]int64, error) {
 	me, ok, _ := w.lease.holder()
-	if !ok || err != nil {
+	if !ok {
+		return before, nil
+	}
+	odd, err := w.differing(ctx, me)
+	if err != nil {
 		return before, err
 	}
-	suspects := map[string]bool{}
-	for n := range w.opts.Shards {
-		ids, err := w.opts.Store.SMembers(ctx, keyOwned(n, me)).Result()
+	suspects := map[string]int64{}
+	for _, id := range odd {
+		r, err := w.store.read(ctx, id)
+		if err != nil && !errors.Is(err, errGone) {
+			return before, err
+		}
 		if err != nil {
-			return before, fmt.Errorf("reading what this worker owns: %w", err)
+			r = &record{ID: id, Gen: -1}
 		}
-		for _, id := range ids {
-			switch {
-			case w.running(id) != nil:
-			case !before[id]:
-				suspects[id] = true
-			default:
-				w.letGo(ctx, me, id)
-			}
+		if gen, seen := before[id]; !seen || gen != r.Gen {
+			suspects[id] = r.Gen
+			continue
 		}
+		w.settleDifference(ctx, me, r)
 	}
 	return suspects, nil
 }
 
+// differing lists what this process owns but does not run, or runs but does not own.
+func (w *Worker) differing(ctx context.Context, me string) ([]string, error) {
+	owned := map[string]bool{}
+	for n := range w.opts.Shards {
+		ids, err := w.opts.Store.SMembers(ctx, keyOwned(n, me)).Result()
+		if err != nil {
+			return nil, fmt.Errorf("reading what this worker owns: %w", err)
+		}
+		for _, id := range ids {
+			owned[id] = true
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var odd []string
+	for id := range owned {
+		if w.sessions[id] == nil {
+			odd = append(odd, id)
+		}
+	}
+	for id := range w.sessions {
+		if !owned[id] {
+			odd = append(odd, id)
+		}
+	}
+	return odd, nil
+}
+
+// settleDifference acts on what r, read last, shows.
+func (w *Worker) settleDifference(ctx context.Context, me string, r *record) {
+	s := w.running(r.ID)
+	switch {
+	case s == nil && r.Owner == me:
+		w.letGo(ctx, r)
+	case s == nil: // only the set's entry is left over
+		w.mended(r, w.opts.Store.SRem(ctx, keyOwned(r.shard(), me), r.ID).Err())
+	case r.Owner != me:
+		w.log.Error("Redis lost a claim of this worker; the step-up is not polled here any more", "alarm", true, "id", r.ID)
+		s.stop()
+	default: // only the set's entry is missing; whoever buries us must find it
+		w.mended(r, w.opts.Store.SAdd(ctx, keyOwned(r.shard(), me), r.ID).Err())
+	}
+}
+
+func (w *Worker) mended(r *record, err error) {
+	if err != nil {
+		w.log.Warn("owned set not mended; tried again", "id", r.ID, "error", err)
+	}
+}
+
 // letGo releases a step-up that is on our name and that nobody here runs. What
 // was sent for it is unknown, so it is ambiguous and waits as after a death.
-func (w *Worker) letGo(ctx context.Context, me, id string) {
-	r, err := w.store.read(ctx, id)
-	if err != nil || r.Owner != me || w.running(id) != nil {
-		return
-	}
+func (w *Worker) letGo(ctx context.Context, r *record) {
 	set := w.settings.Load()
 	if !r.State.Final() {
 		r.Ambiguous, r.PendingAt = true, time.Time{}
 		r.NotBefore = time.Now().Add(max(r.Interval, set.Providers[r.Provider].Hold))
 	}
-	if _, err := w.store.release(ctx, r); err != nil {
-		w.log.Warn("orphan not released; tried again", "id", id, "error", err)
+	if _, err := w.store.release(ctx, r, opID()); err != nil {
+		w.log.Warn("orphan not released; tried again", "id", r.ID, "error", err)
 	}
 }

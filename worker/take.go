@@ -14,7 +14,8 @@ var errNoProvider = errors.New("the provider is not in this process's configurat
 // knows its provider. Then it ends all the same.
 const orphanGrace = 45 * time.Second
 
-// take claims a step-up for this process and opens what it needs to go on.
+// take claims a step-up for this process and opens what it needs to ask for its
+// answer. What this process cannot ask for is left to others.
 func (w *Worker) take(ctx context.Context, id string) (*session, error) {
 	if w.Draining() {
 		return nil, errDrain
@@ -33,12 +34,16 @@ func (w *Worker) take(ctx context.Context, id string) (*session, error) {
 	if r.State == Asking {
 		return nil, w.giveUpAsking(ctx, set, id)
 	}
-	_, known := set.Providers[r.Provider]
 	if !r.State.Final() && time.Since(r.Expires) < orphanGrace {
 		if err := set.lacks(found[0]); err != nil {
 			return nil, err
 		}
 	}
+	return w.own(ctx, set, r)
+}
+
+// own claims a step-up as r shows it.
+func (w *Worker) own(ctx context.Context, set *Settings, r *record) (*session, error) {
 	over, err := w.overtake(ctx, set, r)
 	if err != nil {
 		return nil, err
@@ -50,19 +55,23 @@ func (w *Worker) take(ctx context.Context, id string) (*session, error) {
 		return nil, fmt.Errorf("waiting for the lease: %w", err)
 	}
 	failpoint("take.claim")
-	h, err := w.store.claim(ctx, r, me, over)
+	h, err := w.store.claim(ctx, opID(), r, me, over)
 	failpoint("take.claimed")
 	if err != nil {
 		return nil, err
 	}
-	s := &session{held: h, set: set, takenOver: over.died, lost: !known, cancelled: make(chan struct{})}
+	_, known := set.Providers[r.Provider]
+	s := &session{held: h, set: set, takenOver: over.died, lost: !known, signal: newSignal()}
+	if over.died {
+		s.owed = slowDownStep
+	}
 	if err := w.unseal(s); err != nil {
 		w.alarm("sealed fields of a step-up are missing or do not open", s)
 		s.lost = true
 	}
 	w.remember(s)
 	if over.died {
-		w.log.Warn("step-up taken over from a process that died", "id", s.ID, "former_owner", r.Owner)
+		w.log.Warn("step-up taken over from a process that died", "id", h.ID, "former_owner", r.Owner)
 	}
 	return s, nil
 }
@@ -136,7 +145,7 @@ func (w *Worker) giveUpAsking(ctx context.Context, set *Settings, id string) err
 	if h.State != Asking || time.Since(h.Created) < askTime {
 		return errFence
 	}
-	s := &session{held: h, set: set}
+	s := &session{held: h, set: set, signal: newSignal()}
 	if err := w.unsealFace(s); err != nil {
 		return err
 	}

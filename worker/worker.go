@@ -47,6 +47,7 @@ type Options struct {
 	Shards              int // key slots and poll queues; fixed for the life of the data
 	MaxInFlight         int // step-ups this process polls at once
 	MaxInFlightTotal    int // step-ups in flight over all workers; beyond it creates are refused
+	WaitReplicas        int // replicas that must have the intent, the auth_req_id and the final state; 0: none
 	Role                Role
 	Log                 *slog.Logger
 
@@ -81,6 +82,7 @@ type ProviderSettings struct {
 	Provider Provider
 	Interval time.Duration // between polls when the provider names none
 	Hold     time.Duration // how long the provider may hold a poll of a process that froze
+	Rate     Rate          // what the provider allows
 	Paused   bool
 }
 
@@ -121,6 +123,7 @@ type Worker struct {
 	sessions map[string]*session
 	serving  sync.WaitGroup // handlers, rounds and creates that a drain waits for
 	slots    endpointSlots
+	gates    gates
 	troubles troubles
 }
 
@@ -130,11 +133,14 @@ func New(o Options, s Settings) (*Worker, error) {
 		return nil, fmt.Errorf("shards is %d, want 1 to 64", o.Shards)
 	}
 	w := &Worker{
-		opts: o, log: o.Log, store: store{o.Store, o.Shards}, lease: newLease(o.Lease),
+		opts: o, log: o.Log, store: store{rdb: o.Store, shards: o.Shards}, lease: newLease(o.Lease, o.Role),
 		crew: newCrew(), draining: make(chan struct{}), sessions: map[string]*session{},
 	}
 	var err error
 	if w.met, err = newInstruments(); err != nil {
+		return nil, err
+	}
+	if w.store.replicas, err = newReplicas(o.WaitReplicas, o.Log); err != nil {
 		return nil, err
 	}
 	w.queue = newQueue(o, w)
@@ -160,6 +166,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	live, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { w.keepLease(live) })
+	background.Go(func() { w.guard(live) })
 	background.Go(func() { w.listen(live) })
 	background.Go(func() { w.sweep(live) })
 	if w.opts.Role != RoleAPI {

@@ -2,7 +2,7 @@
 -- KEYS record, open, personal, events, owned by me, in flight
 -- ARGV op, id, me, gen, 1 to pass the fence, wake in ms, ttls of personal fields, events and record in ms, channel,
 --      n, n record fields…, m, m personal fields…, event fields…
-if again() then return 'ok' end
+if again('fop') then return 'ok' end
 local st = redis.call('HGET', KEYS[1], 'st')
 if not st then return 'gone' end
 if st ~= 'pending' and st ~= 'asking' then return 'final' end
@@ -10,7 +10,7 @@ local owner = mine()
 if not owner and ARGV[5] ~= '1' then return 'fence' end
 local n = tonumber(ARGV[11])
 local m = tonumber(ARGV[12 + n])
-redis.call('HSET', KEYS[1], 'op', ARGV[1], unpack(ARGV, 12, 11 + n))
+redis.call('HSET', KEYS[1], 'fop', ARGV[1], unpack(ARGV, 12, 11 + n))
 redis.call('HDEL', KEYS[3], 'ask', 'req', 'raw')
 redis.call('HSET', KEYS[3], unpack(ARGV, 13 + n, 12 + n + m))
 redis.call('PEXPIRE', KEYS[3], ARGV[7])

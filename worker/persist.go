@@ -1,0 +1,30 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+// stubborn repeats a write that must not be lost while Redis is away: for as
+// long as its step-up could matter, and at least two minutes, with a pause that
+// grows to two seconds. What the script answers is final; only faults are
+// repeated, under the same operation id.
+func (w *Worker) stubborn(ctx context.Context, r *record, write func() error) error {
+	return w.persist(ctx, max(2*time.Minute, time.Until(r.Expires.Add(verifyGrace))), write)
+}
+
+// persist repeats a write while Redis is away, for at most within.
+func (w *Worker) persist(ctx context.Context, within time.Duration, write func() error) error {
+	b := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond),
+		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(within))
+	return backoff.Retry(func() error {
+		err := write()
+		if errors.Is(err, errFence) || errors.Is(err, errFinal) || errors.Is(err, errGone) {
+			return backoff.Permanent(err)
+		}
+		return err
+	}, backoff.WithContext(b, ctx))
+}
