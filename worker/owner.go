@@ -177,7 +177,6 @@ func strs(v any) []string {
 func (l *lease) goodbye(ctx context.Context) error {
 	l.mu.Lock()
 	id := l.id
-	l.id = ""
 	l.mu.Unlock()
 	if id == "" {
 		return nil

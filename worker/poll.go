@@ -289,10 +289,11 @@ func (w *Worker) goOn(ctx context.Context, s *session, v verdict) error {
 		s.pace.Reset()
 	}
 	wait := s.pace.NextBackOff()
-	if v.pending && now.Sub(s.sentAt) >= s.Interval && wait != backoff.Stop {
+	if v.pending && now.Sub(s.sentAt) >= s.Interval+heldAtLeast && wait != backoff.Stop {
 		// The provider held the request for longer than the interval: poll at once
 		// (CIBA Core 1.0 §10.1). After a faster answer the interval counts from the
-		// answer, as a provider would count it.
+		// answer, as a provider would count it; so it does in doubt, because a slow
+		// dial or a busy machine looks much the same.
 		wait = 0
 	}
 	if s.NotBefore = now.Add(wait); wait == backoff.Stop {
@@ -314,6 +315,9 @@ func (w *Worker) goOn(ctx context.Context, s *session, v verdict) error {
 	}
 	return w.noted(ctx, s, fresh)
 }
+
+// heldAtLeast is by how much an answer must outlast the interval to have been held.
+const heldAtLeast = 2 * time.Second
 
 // noted stores the pace, and the success answer in hand when it is new.
 func (w *Worker) noted(ctx context.Context, s *session, raw bool) error {

@@ -165,7 +165,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	// The lease outlives ctx: it is needed for as long as the drain takes.
 	live, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
-	background.Go(func() { w.keepLease(live) })
+	beat, stopBeating := context.WithCancel(live)
+	defer stopBeating()
+	beating := make(chan struct{})
+	go func() { defer close(beating); w.keepLease(beat) }()
 	background.Go(func() { w.guard(live) })
 	background.Go(func() { w.listen(live) })
 	background.Go(func() { w.sweep(live) })
@@ -179,14 +182,23 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	w.drain()
-	var err error
+	stopBeating() // no beat may come after the goodbye
+	<-beating
 	if w.InFlight() == 0 { // else the lease must lapse: something of ours may still be open at the provider
-		err = w.lease.goodbye(live)
+		w.sayGoodbye(live)
 	}
 	stop()
 	close(w.crew.over)
 	background.Wait()
-	return err
+	return nil
+}
+
+// sayGoodbye ends the lease. Nothing is lost when Redis does not hear it: the lease
+// lapses, and what it holds is taken over.
+func (w *Worker) sayGoodbye(ctx context.Context) {
+	if err := w.persist(ctx, releaseWithin, func() error { return w.lease.goodbye(ctx) }); err != nil {
+		w.log.Warn("Redis was not told that this process ends; its lease lapses by itself", "error", err)
+	}
 }
 
 // drainTime covers the longest answer in flight (40 s) and its bookkeeping.
