@@ -264,7 +264,7 @@ func TestReloadChangesTheRate(t *testing.T) {
 // while forty step-ups could use twenty, and every one ends right.
 func TestWorkersShareTheRate(t *testing.T) {
 	ten := func(o *Options, s *Settings) {
-		o.MaxInFlight = 22 // so that neither takes all
+		o.MaxInFlight = 10 // 28 by the queues, so that neither takes all
 		p := s.Providers["singpass"]
 		p.Interval, p.Rate = 2*time.Second, Rate{Answer: 10}
 		s.Providers["singpass"] = p
@@ -296,7 +296,8 @@ func TestWorkersShareTheRate(t *testing.T) {
 		if n := most(polls, time.Second); n > 10+2 { // a burst of one each
 			t.Errorf("%d polls in a second, want ten", n)
 		}
-		if took := polls[len(polls)-1].Sub(polls[0]); took > time.Duration(len(polls))*time.Second/10+2*time.Second {
+		// Whoever holds fewer step-ups may not use up its half, but the other one does.
+		if took := polls[len(polls)-1].Sub(polls[0]); took > time.Duration(len(polls))*time.Second/5+2*time.Second {
 			t.Errorf("%d polls took %v: the rate is not used", len(polls), took)
 		}
 		b.stop()

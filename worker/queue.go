@@ -148,8 +148,21 @@ func (q *queue) wake(ctx context.Context, id, wakes string, st State, at time.Ti
 // asynqLog hands asynq's words to slog.
 type asynqLog struct{ log *slog.Logger }
 
+// longestLine keeps a list of ten thousand tasks, which asynq writes while Redis is
+// away, from filling the log.
+const longestLine = 300
+
 func (l asynqLog) say(level slog.Level, args []any) {
-	l.log.Log(context.Background(), level, "asynq: "+strings.TrimSpace(fmt.Sprint(args...)))
+	text := strings.TrimSpace(fmt.Sprint(args...))
+	if strings.Contains(text, "cannot decode message") {
+		// asynq's own recovery of this queue stands still; the sweeper does not need it.
+		l.log.Error("asynq: a task's message in this queue cannot be decoded; step-ups still finish, but delete the task", "alarm", true)
+		return
+	}
+	if len(text) > longestLine {
+		text = strings.ToValidUTF8(text[:longestLine], "") + "…"
+	}
+	l.log.Log(context.Background(), level, "asynq: "+text)
 }
 
 func (l asynqLog) Debug(args ...any) { l.say(slog.LevelDebug, args) }
