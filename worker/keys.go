@@ -22,8 +22,8 @@ const (
 
 func pollQueue(shard int) string          { return "poll-" + strconv.Itoa(shard) }
 func slot(shard int) string               { return prefix + "{" + pollQueue(shard) + "}:" }
-func keyFlight(shard int) string          { return slot(shard) + "flight" } // not final yet
-func keyOpen(shard int) string            { return slot(shard) + "open" }
+func keyOpen(shard int) string            { return slot(shard) + "open" } // all with work left, by wake-by time
+func keyDue(shard int) string             { return slot(shard) + "due" }  // those of them that are final
 func keyOwned(shard int, w string) string { return slot(shard) + "owned:" + w }
 func keyInbox(w string) string            { return prefix + "{w}:inbox:" + w }
 

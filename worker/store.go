@@ -118,7 +118,7 @@ func (s *store) begin(ctx context.Context, r *record, idem, fingerprint string, 
 	fields := r.fields()
 	args := append([]any{opID(), fingerprint, r.ID, askTime.Milliseconds(), keepIdem.Milliseconds(),
 		(askTime + keepPersonal).Milliseconds(), ms(r.Created), keepRecord.Milliseconds(), len(fields)}, fields...)
-	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller), keyFlight(shard)}
+	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller)}
 	got, err := scriptBegin.Run(ctx, s.rdb, keys, append(args, personal...)...).StringSlice()
 	switch {
 	case err != nil:
@@ -155,7 +155,7 @@ func (s *store) asked(ctx context.Context, r *record, op, idem, sealedID, answer
 func (s *store) drop(ctx context.Context, r *record, idem, answer string) error {
 	shard := r.shard()
 	return s.status(ctx, scriptDrop,
-		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller), keyFlight(shard)}, opID(), r.ID, answer)
+		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller)}, opID(), r.ID, answer)
 }
 
 // takeover is what a claim from a dead owner brings along.
@@ -167,7 +167,7 @@ type takeover struct {
 // claim takes a step-up for me, expecting the fence that r shows.
 func (s *store) claim(ctx context.Context, r *record, me string, over takeover) (*held, error) {
 	shard := r.shard()
-	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, me), keyOwned(shard, r.Owner)}
+	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, me), keyOwned(shard, r.Owner), keyDue(shard)}
 	wake := verifyGrace + 30*time.Second
 	if !r.State.Final() {
 		wake += max(0, time.Until(r.Expires))
@@ -232,7 +232,7 @@ func (s *store) final(ctx context.Context, r *record, op string, e ending) error
 	args = append(append(args, len(e.personal)), e.personal...)
 	shard := r.shard()
 	return s.status(ctx, scriptFinal,
-		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, r.Owner), keyFlight(shard)}, append(args, e.events...)...)
+		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, r.Owner), keyDue(shard)}, append(args, e.events...)...)
 }
 
 // purge is what a round takes away: the identity, once everybody has it.
@@ -254,12 +254,13 @@ func (s *store) round(ctx context.Context, r *record, op string, p purge) (wakes
 	}
 	shard := r.shard()
 	args := append([]any{op, r.ID, r.Owner, r.Gen, r.deliveries(), flag(due), wake.Milliseconds(), purged, p.result}, p.fields...)
-	return s.counted(ctx, scriptRound, []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyOwned(shard, r.Owner)}, args...)
+	return s.counted(ctx, scriptRound, []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyOwned(shard, r.Owner), keyDue(shard)}, args...)
 }
 
 // redeliver makes deliveries due again; errFence while somebody is sending.
 func (s *store) redeliver(ctx context.Context, r *record) (wakes string, err error) {
-	return s.counted(ctx, scriptRedeliver, []string{keyRecord(r.ID), keyOpen(r.shard())},
+	shard := r.shard()
+	return s.counted(ctx, scriptRedeliver, []string{keyRecord(r.ID), keyOpen(shard), keyDue(shard)},
 		opID(), r.ID, r.Gen, r.deliveries(), (2 * time.Second).Milliseconds())
 }
 
@@ -267,7 +268,7 @@ func (s *store) redeliver(ctx context.Context, r *record) (wakes string, err err
 // is nothing to wake. deadOwner is empty when the wake-by time passed.
 func (s *store) wake(ctx context.Context, id, deadOwner string) (wakes string, st State, err error) {
 	shard, _ := shardOf(id)
-	got, err := scriptWake.Run(ctx, s.rdb, []string{keyRecord(id), keyOpen(shard), keyFlight(shard)}, opID(), id, deadOwner).StringSlice()
+	got, err := scriptWake.Run(ctx, s.rdb, []string{keyRecord(id), keyOpen(shard), keyDue(shard)}, opID(), id, deadOwner).StringSlice()
 	if err != nil || len(got) != 2 {
 		return "", "", fmt.Errorf("waking a step-up: %w", err)
 	}

@@ -169,7 +169,7 @@ func TestScriptsAnswerARepeatTheSame(t *testing.T) {
 	s.must("asked again", s.asked(ctx, &s.record, op, s.ID, "sealed", "answer"))
 
 	args := []any{op + "c", s.ID, "w1", "", 0, 1000, 0, "0"}
-	keys := []string{keyRecord(s.ID), keyOpen(1), keyPersonal(s.ID), keyEvents(s.ID), keyOwned(1, "w1"), keyOwned(1, "")}
+	keys := []string{keyRecord(s.ID), keyOpen(1), keyPersonal(s.ID), keyEvents(s.ID), keyOwned(1, "w1"), keyOwned(1, ""), keyDue(1)}
 	for range 2 {
 		got, err := scriptClaim.Run(ctx, s.rdb, keys, args...).Slice()
 		if err != nil || got[0] != "ok" {
@@ -197,7 +197,7 @@ func TestScriptsAnswerARepeatTheSame(t *testing.T) {
 	}
 	rel := []any{op + "x", s.ID, 1, "[]", 1000}
 	for i := range 2 {
-		got, err := scriptRedeliver.Run(ctx, s.rdb, []string{keyRecord(s.ID), keyOpen(1)}, rel...).StringSlice()
+		got, err := scriptRedeliver.Run(ctx, s.rdb, []string{keyRecord(s.ID), keyOpen(1), keyDue(1)}, rel...).StringSlice()
 		if err != nil || got[0] != "ok" {
 			t.Fatalf("redeliver %d: %v %v", i, got, err)
 		}

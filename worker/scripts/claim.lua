@@ -1,10 +1,11 @@
 -- A worker takes a step-up that has work left, from nobody or from an owner it knows to be dead.
--- KEYS record, open, personal, events, owned by me, owned by the former owner
+-- KEYS record, open, personal, events, owned by me, owned by the former owner, due
 -- ARGV op, id, me, expected owner, expected gen, wake in ms, not before ms or 0, 1 when the former owner died
 if not again() then
   local f = redis.call('HMGET', KEYS[1], 'st', 'own', 'gen', 'due', 'nb')
   if not f[1] then
     redis.call('ZREM', KEYS[2], ARGV[2])
+    redis.call('SREM', KEYS[7], ARGV[2])
     redis.call('SREM', KEYS[6], ARGV[2])
     return {'gone'}
   end
@@ -12,6 +13,7 @@ if not again() then
   if f[1] == 'asking' then return {'asking'} end
   if f[1] ~= 'pending' and f[4] ~= '1' then
     redis.call('ZREM', KEYS[2], ARGV[2])
+    redis.call('SREM', KEYS[7], ARGV[2])
     redis.call('SREM', KEYS[6], ARGV[2])
     return {'done'}
   end

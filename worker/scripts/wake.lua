@@ -1,5 +1,5 @@
 -- One wake-up, for one of the sweepers that saw the need: the wake number goes up and the wake-by time moves on in one step.
--- KEYS record, open, in flight
+-- KEYS record, open, due
 -- ARGV op, id, dead owner or '' when the wake-by time passed
 if again() then return {redis.call('HGET', KEYS[1], 'wk'), redis.call('HGET', KEYS[1], 'st')} end
 local f = redis.call('HMGET', KEYS[1], 'st', 'own', 'gen', 'woken', 'wn')
