@@ -162,7 +162,7 @@ func (w *Worker) concludeAsk(ctx context.Context, c *create) {
 		w.log.Warn("step-up not queued; the sweeper will wake it", "id", r.ID, "error", err)
 	}
 	left := time.Until(r.Expires).Milliseconds() + 1000
-	if err := scriptStands.Run(ctx, w.opts.Store, []string{r.Person + ":busy"}, r.Member, left).Err(); err != nil {
+	if err := scriptStands.Run(ctx, w.opts.Store, []string{r.Person}, r.Member, max(1, left)).Err(); err != nil {
 		w.log.Warn("person limit keeps its first guess", "id", r.ID, "error", err)
 	}
 	w.met.created.Add(ctx, 1, ofProvider(r.Provider))

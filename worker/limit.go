@@ -26,7 +26,7 @@ func (w *Worker) limit(ctx context.Context, set *Settings, c *create) error {
 	// Until the provider says more, the prompt may stand for as long as it could at
 	// the most, whatever expiry was requested: the provider may ignore that.
 	standing := askTime + longestAsk
-	got, err := scriptPerson.Run(ctx, w.opts.Store, []string{c.rec.Person + ":busy", c.rec.Person + ":hour"},
+	got, err := scriptPerson.Run(ctx, w.opts.Store, []string{c.rec.Person},
 		c.rec.Member, standing.Milliseconds(), set.PersonInFlight, set.PersonPerHour).Slice()
 	if err != nil || len(got) != 2 {
 		w.freePerson(context.WithoutCancel(ctx), c) // perhaps it was counted
@@ -45,10 +45,8 @@ func (w *Worker) limit(ctx context.Context, set *Settings, c *create) error {
 
 // freePerson takes a push back that was not made.
 func (w *Worker) freePerson(ctx context.Context, c *create) {
-	for _, key := range []string{c.rec.Person + ":busy", c.rec.Person + ":hour"} {
-		if err := w.opts.Store.ZRem(ctx, key, c.rec.Member).Err(); err != nil {
-			w.log.Warn("person limit not freed; it lapses by itself", "id", c.rec.ID, "error", err)
-		}
+	if err := w.opts.Store.HDel(ctx, c.rec.Person, c.rec.Member).Err(); err != nil {
+		w.log.Warn("person limit not freed; it lapses by itself", "id", c.rec.ID, "error", err)
 	}
 }
 
@@ -66,7 +64,7 @@ func (w *Worker) freeTwin(ctx context.Context, c *create, first string) {
 
 // freeSlot frees the person for the next push; the push stays counted in its hour.
 func (w *Worker) freeSlot(ctx context.Context, r *record) {
-	if err := w.opts.Store.ZRem(ctx, r.Person+":busy", r.Member).Err(); err != nil {
+	if err := scriptStands.Run(ctx, w.opts.Store, []string{r.Person}, r.Member, 0).Err(); err != nil {
 		w.log.Warn("person limit not freed; it lapses by itself", "id", r.ID, "error", err)
 	}
 }
