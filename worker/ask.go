@@ -58,6 +58,7 @@ func (w *Worker) Ask(ctx context.Context, q Request) (StepUp, error) {
 type create struct {
 	*Request
 	rec         record
+	person      string // key of the person's limit
 	idem        string // keyed hash of caller and key
 	fingerprint string // keyed hash of the body
 }
@@ -65,15 +66,14 @@ type create struct {
 func (w *Worker) newCreate(set *Settings, q *Request) *create {
 	idem := set.Sealer.hash("idem", q.Caller, q.IdempotencyKey)
 	body, _ := json.Marshal([]any{q.Provider, q.Question, q.Reference, q.Metadata}) // plain data; maps are sorted
-	person := set.Sealer.hash("person", q.Provider, q.Question.LoginHint, q.Question.LoginHintToken, q.Question.IDTokenHint)
-	c := &create{Request: q, idem: idem, fingerprint: set.Sealer.hash("body", string(body))}
+	c := &create{Request: q, idem: idem, fingerprint: set.Sealer.hash("body", string(body)), person: w.person(set, q.Provider, &q.Question)}
 	c.rec = record{
 		ID: newID(shardFor(w.opts.Shards, idem)), Caller: q.Caller, Provider: q.Provider, State: Asking,
 		Created: time.Now().Truncate(time.Millisecond), Interval: set.Providers[q.Provider].Interval,
-		Person: keyPerson(w.opts.Shards, q.Provider, person), Member: idem,
+		Member: idem,
 	}
 	for _, h := range set.Callers[q.Caller].Webhooks {
-		c.rec.Deliveries = append(c.rec.Deliveries, Delivery{Webhook: h.Name, Status: DeliveryPending})
+		c.rec.Hooks = append(c.rec.Hooks, h.Name)
 	}
 	return c
 }
@@ -162,7 +162,7 @@ func (w *Worker) concludeAsk(ctx context.Context, c *create) {
 		w.log.Warn("step-up not queued; the sweeper will wake it", "id", r.ID, "error", err)
 	}
 	left := time.Until(r.Expires).Milliseconds() + 1000
-	if err := scriptStands.Run(ctx, w.opts.Store, []string{r.Person}, r.Member, max(1, left)).Err(); err != nil {
+	if err := scriptStands.Run(ctx, w.opts.Store, []string{c.person}, r.Member, max(1, left)).Err(); err != nil {
 		w.log.Warn("person limit keeps its first guess", "id", r.ID, "error", err)
 	}
 	w.met.created.Add(ctx, 1, ofProvider(r.Provider))

@@ -77,7 +77,9 @@ type held struct {
 	events   map[string]string
 }
 
-func opID() string { return rand.Text() }
+// opID is long enough to be told apart from the step-up's other operations, and short
+// because every record holds some.
+func opID() string { return rand.Text()[:13] }
 
 // status runs a script that answers with one word.
 func (s *store) status(ctx context.Context, sc *redis.Script, keys []string, args ...any) error {
@@ -181,7 +183,7 @@ func (s *store) claim(ctx context.Context, r *record, me string, over takeover) 
 	}
 	h := &held{personal: pairs(got[2]), events: pairs(got[3])}
 	var ok bool
-	if h.record, ok = decodeRecord(pairs(got[1])); !ok {
+	if h.record, ok = decodeRecord(r.ID, pairs(got[1])); !ok {
 		return nil, errGone
 	}
 	return h, nil
@@ -281,7 +283,7 @@ func (s *store) read(ctx context.Context, id string) (*record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading a step-up: %w", err)
 	}
-	r, ok := decodeRecord(h)
+	r, ok := decodeRecord(id, h)
 	if !ok {
 		return nil, errGone
 	}
@@ -302,8 +304,8 @@ func (s *store) load(ctx context.Context, ids []string) ([]*held, error) {
 		return nil, fmt.Errorf("reading step-ups: %w", err)
 	}
 	var out []*held
-	for _, c := range cmds {
-		if r, ok := decodeRecord(c.rec.Val()); ok {
+	for i, c := range cmds {
+		if r, ok := decodeRecord(ids[i], c.rec.Val()); ok {
 			out = append(out, &held{record: r, personal: c.personal.Val()})
 		}
 	}

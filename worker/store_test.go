@@ -21,7 +21,7 @@ func newStored(t *testing.T) *stored {
 	t.Cleanup(func() { c.Close() })
 	s := &stored{store: store{c, 2}, t: t}
 	s.record = record{ID: newID(1), Caller: "bank", Provider: "singpass", State: Asking, Created: time.Now(), Interval: 5 * time.Second,
-		Person: "p", Member: "m"}
+		Member: "m", Hooks: []string{"ledger", "audit"}}
 	if e, err := s.begin(t.Context(), &s.record, s.ID, "fp", []any{"ask", "sealed", "face", "sealed"}); e != nil || err != nil {
 		t.Fatalf("begin: %v %v", e, err)
 	}

@@ -17,7 +17,8 @@ if not again() then
     redis.call('SREM', KEYS[6], ARGV[2])
     return {'done'}
   end
-  redis.call('HSET', KEYS[1], 'own', ARGV[3], 'gen', f[3] + 1, 'wn', 0, 'op', ARGV[1])
+  redis.call('HSET', KEYS[1], 'own', ARGV[3], 'gen', f[3] + 1, 'op', ARGV[1])
+  redis.call('HDEL', KEYS[1], 'wn')
   if ARGV[8] == '1' then
     redis.call('HSET', KEYS[1], 'amb', 1)
     if tonumber(ARGV[7]) > tonumber(f[5]) then redis.call('HSET', KEYS[1], 'nb', ARGV[7]) end
