@@ -19,12 +19,15 @@ type Request struct {
 	Metadata       map[string]string // at most 16 keys, 2 KiB
 }
 
-// answered is what an idempotency key keeps, sealed: the step-up as it was
-// created, or the refusal.
+// answered is what an idempotency key keeps, sealed: a refusal, or what the answer
+// to the request was made of besides the request itself, which a repeat brings again.
 type answered struct {
-	StepUp *StepUp `json:"step_up,omitempty"`
-	Code   string  `json:"code,omitempty"`
-	Detail string  `json:"detail,omitempty"`
+	Code   string `json:"code,omitempty"`
+	Detail string `json:"detail,omitempty"`
+
+	Created int64    `json:"c,omitempty"` // ms
+	Expires int64    `json:"e,omitempty"` // ms
+	Hooks   []string `json:"w,omitempty"`
 }
 
 // Ask creates a step-up: it puts the intent on record, sends it to the provider
@@ -116,11 +119,9 @@ func checkFace(q *Request) (fields []FieldError) {
 func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, error) {
 	ctx, span := w.met.span(ctx, "stepup.ask", &c.rec)
 	defer span.End()
-	seal := func(field string, v any) string { return set.Sealer.sealJSON(&c.rec, field, v) }
-	f := face{c.Reference, c.Metadata}
-	personal := []any{"ask", seal("ask", c.Question), "face", seal("face", f)}
+	p := prompt{face: face{c.Reference, c.Metadata}, Question: c.Question}
 	failpoint("ask.begin")
-	e, err := w.store.begin(ctx, &c.rec, c.idem, c.fingerprint, personal)
+	e, err := w.store.begin(ctx, &c.rec, c.idem, c.fingerprint, set.Sealer.sealJSON(&c.rec, fieldPrompt, p))
 	if err != nil {
 		// Perhaps it was written after all; then the sweeper ends it as unknown.
 		w.freePerson(ctx, c) // nothing is sent from here on
@@ -134,7 +135,7 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 	asked, err := set.Providers[c.Provider].Provider.Ask(ctx, c.Question)
 	failpoint("ask.answered")
 	if err != nil {
-		return StepUp{}, w.notAsked(ctx, set, c, f, err)
+		return StepUp{}, w.notAsked(ctx, set, c, p.face, err)
 	}
 	r := &c.rec
 	r.Expires = asked.Expires
@@ -142,9 +143,9 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 		r.Interval = asked.Interval
 	}
 	r.NotBefore = time.Now().Add(r.Interval) // several providers answer an immediate poll with slow_down
-	v := r.view(f, nil)
-	op, id, answer := opID(), seal("req", asked.ID), seal("answer", answered{StepUp: &v})
-	if err := w.stubborn(ctx, r, func() error { return w.store.asked(ctx, r, op, c.idem, id, answer) }); err != nil {
+	p.ID = asked.ID
+	sealed, entry := set.Sealer.sealJSON(r, fieldPrompt, p), c.entry(set, answered{Created: ms(r.Created), Expires: ms(r.Expires), Hooks: r.Hooks})
+	if err := w.stubborn(ctx, r, func() error { return w.store.asked(ctx, r, c.idem, entry, sealed) }); err != nil {
 		w.log.Error("a push was sent but its auth_req_id could not be stored", "alarm", true, "id", r.ID, "error", err)
 		return StepUp{}, &Error{Code: CodeInitiationUnknown, Detail: reasonText[InitiationUnknown], ID: r.ID}
 	}
@@ -152,7 +153,7 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 	failpoint("ask.stored")
 	w.concludeAsk(ctx, c)
 	failpoint("ask.queued")
-	return v, nil
+	return r.view(p.face, nil), nil
 }
 
 // concludeAsk does what may be lost: if we die here, the sweeper wakes the step-up.
@@ -190,11 +191,11 @@ func (w *Worker) notAsked(ctx context.Context, set *Settings, c *create, f face,
 		return e
 	}
 	w.freePerson(ctx, c)
-	answer := ""
+	var entry existing
 	if keep {
-		answer = set.Sealer.sealJSON(r, "answer", answered{Code: e.Code, Detail: e.Detail})
+		entry = c.entry(set, answered{Code: e.Code, Detail: e.Detail})
 	}
-	if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, answer) }); err != nil {
+	if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, entry) }); err != nil {
 		w.log.Error("refused intent not dropped; it will end as unknown", "alarm", true, "id", r.ID, "error", err)
 	}
 	return e
@@ -222,18 +223,26 @@ func (w *Worker) again(ctx context.Context, set *Settings, c *create, e *existin
 	return StepUp{}, busy
 }
 
-// firstAnswer opens the answer that the key keeps.
+// fieldAnswer binds an answer to its key, so that one key's answer is no other's.
+func (c *create) fieldAnswer() string { return "answer:" + c.idem + ":" + c.fingerprint }
+
+// entry is what the idempotency key keeps from now on.
+func (c *create) entry(set *Settings, a answered) existing {
+	return existing{c.rec.ID, c.fingerprint, set.Sealer.sealJSON(&c.rec, c.fieldAnswer(), a)}
+}
+
+// firstAnswer gives the answer again that the first of these requests got.
 func (c *create) firstAnswer(set *Settings, e *existing) (StepUp, error) {
-	first := c.rec
-	first.ID = e.id
+	first := record{ID: e.id, Caller: c.Caller, Provider: c.Provider, State: Pending}
 	var a answered
-	if err := set.Sealer.unsealJSON(&first, "answer", e.answer, &a); err != nil {
+	if err := set.Sealer.unsealJSON(&first, c.fieldAnswer(), e.answer, &a); err != nil {
 		return StepUp{}, fmt.Errorf("the answer of an idempotency key: %w", err)
 	}
-	if a.StepUp == nil {
+	if a.Code != "" {
 		return StepUp{}, &Error{Code: a.Code, Detail: a.Detail}
 	}
-	return *a.StepUp, nil
+	first.Created, first.Expires, first.Hooks = time.UnixMilli(a.Created), time.UnixMilli(a.Expires), a.Hooks
+	return first.view(face{c.Reference, c.Metadata}, nil), nil
 }
 
 // storageError is what a caller is told of a Redis fault; the cause is logged.

@@ -100,7 +100,7 @@ func (w *Worker) conclude(s *session, v verdict, identity *Identity) ending {
 	r.Tombstone = set.Sealer.sealJSON(r, "end", result{State: res.State, Reason: res.Reason, Completed: res.Completed, Until: res.Until})
 	e := ending{
 		passes:   v.state == Approved || v.state == Denied,
-		personal: []any{"result", set.Sealer.sealJSON(r, "result", res)},
+		personal: []any{"face", set.Sealer.sealJSON(r, "face", s.face), "result", set.Sealer.sealJSON(r, "result", res)},
 		keep:     set.ResultTTL + clockGrace,
 	}
 	r.Deliveries = nil

@@ -28,7 +28,8 @@ func keyOwned(shard int, w string) string { return slot(shard) + "owned:" + w }
 func keyInbox(w string) string            { return prefix + "{w}:inbox:" + w }
 
 func keyRecord(id string) string   { return keyOf(id, "su:") }
-func keyPersonal(id string) string { return keyOf(id, "sealed:") }
+func keyPrompt(id string) string   { return keyOf(id, "ask:") }    // sealed, while it is not final
+func keyPersonal(id string) string { return keyOf(id, "sealed:") } // sealed fields, once it is
 func keyEvents(id string) string   { return keyOf(id, "events:") }
 
 func keyOf(id, kind string) string {

@@ -121,6 +121,9 @@ func binding(r *record, field string) []byte {
 	return []byte(r.ID + "\x00" + field + "\x00" + r.Caller + "\x00" + r.Provider)
 }
 
+// fieldPrompt is the name under which a prompt is sealed.
+const fieldPrompt = "ask"
+
 // seal seals plain for one field of a step-up: kid, a zero byte, nonce and ciphertext.
 func (s *Sealer) seal(r *record, field string, plain []byte) string {
 	out := append([]byte(s.first), 0)

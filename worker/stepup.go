@@ -217,6 +217,15 @@ type face struct {
 	Metadata  map[string]string `json:"metadata,omitempty"`
 }
 
+// prompt is everything personal of a step-up that is not final: one sealed value,
+// with an expiry of its own.
+type prompt struct {
+	face
+	Question Question `json:"question"`
+	ID       string   `json:"id,omitempty"`  // auth_req_id; empty while asking
+	Raw      string   `json:"raw,omitempty"` // a success answer that cannot be verified yet
+}
+
 // result is what is told of a final step-up. It is stored sealed, so that an
 // edit of the plain state in Redis can misreport nothing.
 type result struct {

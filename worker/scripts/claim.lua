@@ -1,5 +1,5 @@
 -- A worker takes a step-up that has work left, from nobody or from an owner it knows to be dead.
--- KEYS record, open, personal, events, owned by me, owned by the former owner, due
+-- KEYS record, open, personal, events, owned by me, owned by the former owner, due, prompt
 -- ARGV op, id, me, expected owner, expected gen, wake in ms, not before ms or 0, 1 when the former owner died
 if not again() then
   local f = redis.call('HMGET', KEYS[1], 'st', 'own', 'gen', 'due', 'nb')
@@ -27,4 +27,4 @@ if not again() then
   redis.call('SADD', KEYS[5], ARGV[2])
   redis.call('ZADD', KEYS[2], now() + ARGV[6], ARGV[2])
 end
-return {'ok', redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', KEYS[4])}
+return {'ok', redis.call('HGETALL', KEYS[1]), redis.call('GET', KEYS[8]) or '', redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', KEYS[4])}

@@ -1,6 +1,6 @@
 -- Nobody was asked: the intent goes. The idempotency key keeps the answer, or is free again when there is none.
--- KEYS record, open, personal, idempotency, list
--- ARGV op, id, answer or ''
+-- KEYS record, open, prompt, idempotency, list
+-- ARGV op, id, idempotency entry with the answer or ''
 local st = redis.call('HGET', KEYS[1], 'st')
 if not st then return 'ok' end
 if st ~= 'asking' then return 'final' end
@@ -10,6 +10,6 @@ redis.call('ZREM', KEYS[5], ARGV[2])
 if ARGV[3] == '' then
   redis.call('DEL', KEYS[4])
 else
-  redis.call('HSET', KEYS[4], 'out', ARGV[3])
+  redis.call('SET', KEYS[4], ARGV[3], 'XX', 'KEEPTTL')
 end
 return 'ok'

@@ -1,5 +1,5 @@
 -- The one final state. Only an approved or denied may pass the fence: the provider says it once.
--- KEYS record, open, personal, events, owned by me, due
+-- KEYS record, open, personal, events, owned by me, due, prompt
 -- ARGV op, id, me, gen, 1 to pass the fence, wake in ms, ttls of personal fields, events and record in ms, channel,
 --      n, n record fields…, m, m personal fields…, event fields…
 if again() then return 'ok' end
@@ -11,7 +11,7 @@ if not owner and ARGV[5] ~= '1' then return 'fence' end
 local n = tonumber(ARGV[11])
 local m = tonumber(ARGV[12 + n])
 redis.call('HSET', KEYS[1], 'op', ARGV[1], unpack(ARGV, 12, 11 + n))
-redis.call('HDEL', KEYS[3], 'ask', 'req', 'raw')
+redis.call('DEL', KEYS[7])
 redis.call('HSET', KEYS[3], unpack(ARGV, 13 + n, 12 + n + m))
 redis.call('PEXPIRE', KEYS[3], ARGV[7])
 if #ARGV > 12 + n + m then
