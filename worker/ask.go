@@ -121,7 +121,7 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 	defer span.End()
 	p := prompt{face: face{c.Reference, c.Metadata}, Question: c.Question}
 	failpoint("ask.begin")
-	e, err := w.store.begin(ctx, &c.rec, c.idem, c.fingerprint, set.Sealer.sealJSON(&c.rec, fieldPrompt, p))
+	e, err := w.store.begin(ctx, &c.rec, c.idem, c.fingerprint, set.Sealer.sealJSON(&c.rec, fieldPrompt, p), set.Callers[c.Caller].MayList)
 	if err != nil {
 		// Perhaps it was written after all; then the sweeper ends it as unknown.
 		w.freePerson(ctx, c) // nothing is sent from here on

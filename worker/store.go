@@ -132,11 +132,15 @@ func parseExisting(entry string) *existing {
 	return &existing{id, fingerprint, answer}
 }
 
-// begin puts the intent on record, unless the idempotency key is taken.
-func (s *store) begin(ctx context.Context, r *record, idem, fingerprint, sealed string) (*existing, error) {
-	shard := r.shard()
+// begin puts the intent on record, unless the idempotency key is taken. It is listed
+// only where the caller may list: nobody else would ever read it.
+func (s *store) begin(ctx context.Context, r *record, idem, fingerprint, sealed string, listed bool) (*existing, error) {
+	shard, keepListed := r.shard(), time.Duration(0)
+	if listed {
+		keepListed = keepRecord
+	}
 	args := append([]any{r.ID, existing{id: r.ID, fingerprint: fingerprint}.String(), sealed, askTime.Milliseconds(), keepIdem.Milliseconds(),
-		(askTime + keepPersonal).Milliseconds(), ms(r.Created), keepRecord.Milliseconds()}, r.fields()...)
+		(askTime + keepPersonal).Milliseconds(), ms(r.Created), keepListed.Milliseconds()}, r.fields()...)
 	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPrompt(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller)}
 	entry, err := scriptBegin.Run(ctx, s.rdb, keys, args...).Text()
 	if err != nil {

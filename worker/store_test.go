@@ -22,7 +22,7 @@ func newStored(t *testing.T) *stored {
 	s := &stored{store: store{c, 2}, t: t}
 	s.record = record{ID: newID(1), Caller: "bank", Provider: "singpass", State: Asking, Created: time.Now(), Interval: 5 * time.Second,
 		Member: "m", Hooks: []string{"ledger", "audit"}}
-	if e, err := s.begin(t.Context(), &s.record, s.ID, "fp", "sealed"); e != nil || err != nil {
+	if e, err := s.begin(t.Context(), &s.record, s.ID, "fp", "sealed", true); e != nil || err != nil {
 		t.Fatalf("begin: %v %v", e, err)
 	}
 	return s
@@ -215,7 +215,7 @@ func TestBeginRepeatedIsItsOwnTwin(t *testing.T) {
 	s := newStored(t)
 	other := s.record
 	other.ID = newID(1)
-	e, err := s.begin(t.Context(), &other, s.ID, "fp2", "x")
+	e, err := s.begin(t.Context(), &other, s.ID, "fp2", "x", true)
 	s.must("begin", err)
 	if e == nil || e.id != s.ID || e.fingerprint != "fp" {
 		t.Fatalf("a taken key answers %+v", e)
