@@ -19,12 +19,15 @@ type Request struct {
 	Metadata       map[string]string // at most 16 keys, 2 KiB
 }
 
-// answered is what an idempotency key keeps, sealed: the step-up as it was
-// created, or the refusal.
+// answered is what an idempotency key keeps, sealed: a refusal, or what the answer
+// to the request was made of besides the request itself, which a repeat brings again.
 type answered struct {
-	StepUp *StepUp `json:"step_up,omitempty"`
-	Code   string  `json:"code,omitempty"`
-	Detail string  `json:"detail,omitempty"`
+	Code   string `json:"code,omitempty"`
+	Detail string `json:"detail,omitempty"`
+
+	Created int64    `json:"c,omitempty"` // ms
+	Expires int64    `json:"e,omitempty"` // ms
+	Hooks   []string `json:"w,omitempty"`
 }
 
 // Ask creates a step-up: it puts the intent on record, sends it to the provider
@@ -58,6 +61,7 @@ func (w *Worker) Ask(ctx context.Context, q Request) (StepUp, error) {
 type create struct {
 	*Request
 	rec         record
+	person      string // key of the person's limit
 	idem        string // keyed hash of caller and key
 	fingerprint string // keyed hash of the body
 }
@@ -65,15 +69,14 @@ type create struct {
 func (w *Worker) newCreate(set *Settings, q *Request) *create {
 	idem := set.Sealer.hash("idem", q.Caller, q.IdempotencyKey)
 	body, _ := json.Marshal([]any{q.Provider, q.Question, q.Reference, q.Metadata}) // plain data; maps are sorted
-	person := set.Sealer.hash("person", q.Provider, q.Question.LoginHint, q.Question.LoginHintToken, q.Question.IDTokenHint)
-	c := &create{Request: q, idem: idem, fingerprint: set.Sealer.hash("body", string(body))}
+	c := &create{Request: q, idem: idem, fingerprint: set.Sealer.hash("body", string(body)), person: w.person(set, q.Provider, &q.Question)}
 	c.rec = record{
 		ID: newID(shardFor(w.opts.Shards, idem)), Caller: q.Caller, Provider: q.Provider, State: Asking,
 		Created: time.Now().Truncate(time.Millisecond), Interval: set.Providers[q.Provider].Interval,
-		Person: keyPerson(w.opts.Shards, q.Provider, person), Member: idem,
+		Member: idem,
 	}
 	for _, h := range set.Callers[q.Caller].Webhooks {
-		c.rec.Deliveries = append(c.rec.Deliveries, Delivery{Webhook: h.Name, Status: DeliveryPending})
+		c.rec.Hooks = append(c.rec.Hooks, h.Name)
 	}
 	return c
 }
@@ -116,14 +119,12 @@ func checkFace(q *Request) (fields []FieldError) {
 func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, error) {
 	ctx, span := w.met.span(ctx, "stepup.ask", &c.rec)
 	defer span.End()
-	seal := func(field string, v any) string { return set.Sealer.sealJSON(&c.rec, field, v) }
-	f := face{c.Reference, c.Metadata}
-	personal := []any{"ask", seal("ask", c.Question), "face", seal("face", f)}
+	p := prompt{face: face{c.Reference, c.Metadata}, Question: c.Question}
 	failpoint("ask.begin")
+	sealed, listed := set.Sealer.sealJSON(&c.rec, fieldPrompt, p), set.Callers[c.Caller].MayList
 	var e *existing
-	op := opID()
 	err := w.persist(ctx, beginWithin, func() (err error) {
-		e, err = w.store.begin(ctx, op, &c.rec, c.idem, c.fingerprint, personal)
+		e, err = w.store.begin(ctx, &c.rec, c.idem, c.fingerprint, sealed, listed)
 		return err
 	})
 	if err != nil {
@@ -142,7 +143,7 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 	asked, err := set.Providers[c.Provider].Provider.Ask(ctx, c.Question)
 	failpoint("ask.answered")
 	if err != nil {
-		return StepUp{}, w.notAsked(ctx, set, c, f, err)
+		return StepUp{}, w.notAsked(ctx, set, c, p.face, err)
 	}
 	r := &c.rec
 	r.Expires = asked.Expires
@@ -150,10 +151,9 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 		r.Interval = asked.Interval
 	}
 	r.NotBefore = time.Now().Add(r.Interval) // several providers answer an immediate poll with slow_down
-	v := r.view(f, nil)
-	op = opID()
-	id, answer := seal("req", asked.ID), seal("answer", answered{StepUp: &v})
-	if err := w.stubborn(ctx, r, func() error { return w.store.asked(ctx, r, op, c.idem, id, answer) }); err != nil {
+	p.ID = asked.ID
+	sealed, entry := set.Sealer.sealJSON(r, fieldPrompt, p), c.entry(set, answered{Created: ms(r.Created), Expires: ms(r.Expires), Hooks: r.Hooks})
+	if err := w.stubborn(ctx, r, func() error { return w.store.asked(ctx, r, c.idem, entry, sealed) }); err != nil {
 		w.log.Error("a push was sent but its auth_req_id could not be stored", "alarm", true, "id", r.ID, "error", err)
 		return StepUp{}, &Error{Code: CodeInitiationUnknown, Detail: reasonText[InitiationUnknown], ID: r.ID}
 	}
@@ -161,7 +161,7 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 	failpoint("ask.stored")
 	w.concludeAsk(ctx, c)
 	failpoint("ask.queued")
-	return v, nil
+	return r.view(p.face, nil), nil
 }
 
 // beginWithin is how long writing the intent is tried while Redis falters.
@@ -173,7 +173,7 @@ const beginWithin = 2 * time.Second
 func (w *Worker) takeBack(ctx context.Context, c *create) {
 	w.serving.Go(func() {
 		r := &c.rec
-		if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, "") }); err != nil {
+		if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, existing{}) }); err != nil {
 			w.log.Warn("intent not taken back; it will end as unknown", "id", r.ID, "error", err)
 			return
 		}
@@ -188,7 +188,7 @@ func (w *Worker) concludeAsk(ctx context.Context, c *create) {
 		w.log.Warn("step-up not queued; the sweeper will wake it", "id", r.ID, "error", err)
 	}
 	left := time.Until(r.Expires).Milliseconds() + 1000
-	if err := scriptStands.Run(ctx, w.opts.Store, []string{r.Person + ":busy"}, r.Member, left).Err(); err != nil {
+	if err := scriptStands.Run(ctx, w.opts.Store, []string{c.person}, r.Member, max(1, left)).Err(); err != nil {
 		w.log.Warn("person limit keeps its first guess", "id", r.ID, "error", err)
 	}
 	w.met.created.Add(ctx, 1, ofProvider(r.Provider))
@@ -216,11 +216,11 @@ func (w *Worker) notAsked(ctx context.Context, set *Settings, c *create, f face,
 		return e
 	}
 	w.freePerson(ctx, c)
-	answer := ""
+	var entry existing
 	if keep {
-		answer = set.Sealer.sealJSON(r, "answer", answered{Code: e.Code, Detail: e.Detail})
+		entry = c.entry(set, answered{Code: e.Code, Detail: e.Detail})
 	}
-	if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, answer) }); err != nil {
+	if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, entry) }); err != nil {
 		w.log.Error("refused intent not dropped; it will end as unknown", "alarm", true, "id", r.ID, "error", err)
 	}
 	return e
@@ -248,18 +248,26 @@ func (w *Worker) again(ctx context.Context, set *Settings, c *create, e *existin
 	return StepUp{}, busy
 }
 
-// firstAnswer opens the answer that the key keeps.
+// fieldAnswer binds an answer to its key, so that one key's answer is no other's.
+func (c *create) fieldAnswer() string { return "answer:" + c.idem + ":" + c.fingerprint }
+
+// entry is what the idempotency key keeps from now on.
+func (c *create) entry(set *Settings, a answered) existing {
+	return existing{c.rec.ID, c.fingerprint, set.Sealer.sealJSON(&c.rec, c.fieldAnswer(), a)}
+}
+
+// firstAnswer gives the answer again that the first of these requests got.
 func (c *create) firstAnswer(set *Settings, e *existing) (StepUp, error) {
-	first := c.rec
-	first.ID = e.id
+	first := record{ID: e.id, Caller: c.Caller, Provider: c.Provider, State: Pending}
 	var a answered
-	if err := set.Sealer.unsealJSON(&first, "answer", e.answer, &a); err != nil {
+	if err := set.Sealer.unsealJSON(&first, c.fieldAnswer(), e.answer, &a); err != nil {
 		return StepUp{}, fmt.Errorf("the answer of an idempotency key: %w", err)
 	}
-	if a.StepUp == nil {
+	if a.Code != "" {
 		return StepUp{}, &Error{Code: a.Code, Detail: a.Detail}
 	}
-	return *a.StepUp, nil
+	first.Created, first.Expires, first.Hooks = time.UnixMilli(a.Created), time.UnixMilli(a.Expires), a.Hooks
+	return first.view(face{c.Reference, c.Metadata}, nil), nil
 }
 
 // storageError is what a caller is told of a Redis fault; the cause is logged.

@@ -3,10 +3,14 @@ package worker
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// A record in Redis is a hash with short field names; times are Unix milliseconds, 0 for none.
+// A record in Redis is a hash with short field names; times are Unix milliseconds, 0
+// for none. In flight no value is longer than 64 bytes, so that Redis keeps the hash as
+// a listpack, in a third of the memory: whatever is longer belongs somewhere else.
+// Fields that are not known are passed over: a later version may write them.
 
 func ms(t time.Time) int64 {
 	if t.IsZero() {
@@ -41,9 +45,8 @@ func flag(b bool) string {
 // fields is a new record as field and value pairs.
 func (r *record) fields() []any {
 	return []any{
-		"id", r.ID, "cal", r.Caller, "prov", r.Provider, "st", string(r.State),
-		"cre", ms(r.Created), "own", "", "gen", 0, "wk", 0, "iv", r.Interval.Milliseconds(), "nb", 0, "amb", "0",
-		"per", r.Person, "mem", r.Member, "dl", r.deliveries(),
+		"cal", r.Caller, "prov", r.Provider, "st", string(r.State), "cre", ms(r.Created), "own", "", "gen", 0,
+		"iv", r.Interval.Milliseconds(), "nb", 0, "mem", r.Member, "hk", strings.Join(r.Hooks, " "),
 	}
 }
 
@@ -61,24 +64,26 @@ func (r *record) deliveries() string {
 	return string(b)
 }
 
-// decodeRecord reads a record; ok is false when there is none.
-func decodeRecord(h map[string]string) (r record, ok bool) {
-	if h["id"] == "" {
+// decodeRecord reads the record of an id; ok is false when there is none.
+func decodeRecord(id string, h map[string]string) (r record, ok bool) {
+	if h["st"] == "" {
 		return record{}, false
 	}
 	r = record{
-		ID: h["id"], Caller: h["cal"], Provider: h["prov"], State: State(h["st"]),
+		ID: id, Caller: h["cal"], Provider: h["prov"], State: State(h["st"]),
 		Reason:  Reason{Code: h["code"], ProviderError: h["perr"], TraceID: h["tr"]},
 		Created: fromMS(h["cre"]), Expires: fromMS(h["exp"]), Completed: fromMS(h["com"]), Purged: fromMS(h["pur"]),
 		Owner: h["own"], NotBefore: fromMS(h["nb"]), Ambiguous: h["amb"] == "1",
-		PendingAt: fromMS(h["pa"]), RawAt: fromMS(h["ra"]), Tombstone: h["end"], Person: h["per"], Member: h["mem"],
+		PendingAt: fromMS(h["pa"]), RawAt: fromMS(h["ra"]), Tombstone: h["end"], Member: h["mem"], Hooks: strings.Fields(h["hk"]),
 	}
 	r.Gen, _ = strconv.ParseInt(h["gen"], 10, 64)
 	r.Wakes, _ = strconv.ParseInt(h["wk"], 10, 64)
 	iv, _ := strconv.ParseInt(h["iv"], 10, 64)
 	r.Interval = time.Duration(iv) * time.Millisecond
-	if err := json.Unmarshal([]byte(h["dl"]), &r.Deliveries); err != nil {
-		r.Deliveries = nil
+	if dl := h["dl"]; dl != "" {
+		if err := json.Unmarshal([]byte(dl), &r.Deliveries); err != nil {
+			r.Deliveries = nil
+		}
 	}
 	return r, true
 }

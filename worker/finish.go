@@ -100,10 +100,9 @@ func (w *Worker) conclude(s *session, v verdict, identity *Identity) ending {
 	r.Tombstone = set.Sealer.sealJSON(r, "end", result{State: res.State, Reason: res.Reason, Completed: res.Completed, Until: res.Until})
 	e := ending{
 		passes:   v.state == Approved || v.state == Denied,
-		personal: []any{"result", set.Sealer.sealJSON(r, "result", res)},
+		personal: []any{"face", set.Sealer.sealJSON(r, "face", s.face), "result", set.Sealer.sealJSON(r, "result", res)},
 		keep:     set.ResultTTL + clockGrace,
 	}
-	promised := r.Deliveries
 	r.Deliveries = nil
 	for _, hook := range set.Callers[r.Caller].Webhooks {
 		w.address(s, &e, hook, &res)
@@ -111,9 +110,9 @@ func (w *Worker) conclude(s *session, v verdict, identity *Identity) ending {
 	// A webhook that the step-up was created with and that this configuration lacks
 	// is still owed its event. What it may hold is not known, so nothing personal;
 	// it is sent when the webhook is back, or ends as undelivered for all to see.
-	for _, d := range promised {
-		if _, ok := set.hook(r.Caller, d.Webhook); !ok {
-			w.address(s, &e, Webhook{Name: d.Webhook, Events: []string{"*"}, Reference: true}, &res)
+	for _, name := range r.Hooks {
+		if _, ok := set.hook(r.Caller, name); !ok {
+			w.address(s, &e, Webhook{Name: name, Events: []string{"*"}, Reference: true}, &res)
 		}
 	}
 	return e
@@ -186,6 +185,6 @@ func (w *Worker) concluded(ctx context.Context, s *session) {
 	w.log.Info("step-up final", "id", s.ID, "caller", s.Caller, "provider", s.Provider, "status", s.State,
 		"reason", s.Reason.Code, "provider_trace_id", s.Reason.TraceID, "took_ms", s.Completed.Sub(s.Created).Milliseconds())
 	if s.State.answered() {
-		w.freeSlot(ctx, &s.record)
+		w.freeSlot(ctx, w.person(s.set, s.Provider, &s.asked.Question), &s.record)
 	}
 }

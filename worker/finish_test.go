@@ -144,8 +144,11 @@ func TestUnverifiedIsVerifiedLater(t *testing.T) {
 				t.Errorf("judged with %q of %v", a.Raw, a.RawAt)
 			}
 			h, err := r.store.load(t.Context(), []string{r.only()})
-			if err != nil || h[0].RawAt.IsZero() || h[0].personal["raw"] == "" || strings.Contains(h[0].personal["raw"], "token-that-waits") {
-				t.Errorf("not stored sealed before it is judged: %v", err)
+			if err != nil || h[0].RawAt.IsZero() || strings.Contains(h[0].prompt, "token-that-waits") {
+				t.Fatalf("not stored sealed before it is judged: %v", err)
+			}
+			if p, err := (&session{held: h[0], set: &r.set}).openPrompt(); err != nil || p.Raw != waiting {
+				t.Errorf("stored as %q, %v", p.Raw, err)
 			}
 			if judged++; judged < 5 {
 				return Identity{}, &ciba.Unverified{IDToken: waiting, Err: errors.New("key set down")}
@@ -161,7 +164,7 @@ func TestUnverifiedIsVerifiedLater(t *testing.T) {
 		if tokens != 1 || judged != 5 {
 			t.Errorf("%d token requests and %d judgements, want 1 and 5", tokens, judged)
 		}
-		if left := r.rdb.HExists(t.Context(), keyPersonal(id), "raw").Val(); left {
+		if left := r.rdb.Exists(t.Context(), keyPrompt(id)).Val(); left != 0 {
 			t.Error("the raw answer outlives the final state")
 		}
 	})

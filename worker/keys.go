@@ -22,15 +22,16 @@ const (
 
 func pollQueue(shard int) string          { return "poll-" + strconv.Itoa(shard) }
 func slot(shard int) string               { return prefix + "{" + pollQueue(shard) + "}:" }
-func keyFlight(shard int) string          { return slot(shard) + "flight" } // not final yet
-func keyOpen(shard int) string            { return slot(shard) + "open" }
+func keyOpen(shard int) string            { return slot(shard) + "open" } // all with work left, by wake-by time
+func keyDue(shard int) string             { return slot(shard) + "due" }  // those of them that are final
 func keyOwned(shard int, w string) string { return slot(shard) + "owned:" + w }
 func keyOwners(shard int) string          { return slot(shard) + "owners" } // whoever may have an owned set
 func keyWaited(shard int) string          { return slot(shard) + "waited" } // written so that WAIT waits
 func keyInbox(w string) string            { return prefix + "{w}:inbox:" + w }
 
 func keyRecord(id string) string   { return keyOf(id, "su:") }
-func keyPersonal(id string) string { return keyOf(id, "sealed:") }
+func keyPrompt(id string) string   { return keyOf(id, "q:") }      // sealed, while it is not final
+func keyPersonal(id string) string { return keyOf(id, "sealed:") } // sealed fields, once it is
 func keyEvents(id string) string   { return keyOf(id, "events:") }
 
 func keyOf(id, kind string) string {
@@ -56,13 +57,18 @@ func shardFor(shards int, hash string) int {
 	return int(h.Sum32() % uint32(shards))
 }
 
+// idText is how many characters of an id are random: 100 bits, by which a million ids
+// a day do not meet in a million years. An id is no secret, and every key, index and task
+// of a step-up holds it.
+const idText = 20
+
 // newID is a fresh step-up id. It names its shard, so whoever holds the id finds the keys.
-func newID(shard int) string { return fmt.Sprintf("su_%02x%s", shard, rand.Text()) }
+func newID(shard int) string { return fmt.Sprintf("su_%02x%s", shard, rand.Text()[:idText]) }
 
 // shardOf is the shard an id names; false when it is no id of ours.
 func shardOf(id string) (int, bool) {
 	rest, ok := strings.CutPrefix(id, "su_")
-	if !ok || len(rest) != 2+26 {
+	if !ok || len(rest) != 2+idText {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(rest[:2], 16, 8)

@@ -26,7 +26,7 @@ func (w *Worker) limit(ctx context.Context, set *Settings, c *create) error {
 	// Until the provider says more, the prompt may stand for as long as it could at
 	// the most, whatever expiry was requested: the provider may ignore that.
 	standing := askTime + longestAsk
-	got, err := scriptPerson.Run(ctx, w.opts.Store, []string{c.rec.Person + ":busy", c.rec.Person + ":hour"},
+	got, err := scriptPerson.Run(ctx, w.opts.Store, []string{c.person},
 		c.rec.Member, standing.Milliseconds(), set.PersonInFlight, set.PersonPerHour).Slice()
 	if err != nil || len(got) != 2 {
 		w.serving.Go(func() { w.uncount(context.WithoutCancel(ctx), c) }) // perhaps it was counted
@@ -56,12 +56,15 @@ func (w *Worker) uncount(ctx context.Context, c *create) {
 	}
 }
 
+// person is the key of the limit of whoever a question is for.
+func (w *Worker) person(set *Settings, provider string, q *Question) string {
+	return keyPerson(w.opts.Shards, provider, set.Sealer.hash("person", provider, q.LoginHint, q.LoginHintToken, q.IDTokenHint))
+}
+
 // freePerson takes a push back that was not made.
 func (w *Worker) freePerson(ctx context.Context, c *create) {
-	for _, key := range []string{c.rec.Person + ":busy", c.rec.Person + ":hour"} {
-		if err := w.opts.Store.ZRem(ctx, key, c.rec.Member).Err(); err != nil {
-			w.log.Warn("person limit not freed; it lapses by itself", "id", c.rec.ID, "error", err)
-		}
+	if err := w.opts.Store.HDel(ctx, c.person, c.rec.Member).Err(); err != nil {
+		w.log.Warn("person limit not freed; it lapses by itself", "id", c.rec.ID, "error", err)
 	}
 }
 
@@ -73,13 +76,13 @@ func (w *Worker) freeTwin(ctx context.Context, c *create, first string) {
 	case errors.Is(err, errGone): // refused: there was no push
 		w.freePerson(ctx, c)
 	case err == nil && r.State.answered():
-		w.freeSlot(ctx, &c.rec)
+		w.freeSlot(ctx, c.person, &c.rec)
 	}
 }
 
 // freeSlot frees the person for the next push; the push stays counted in its hour.
-func (w *Worker) freeSlot(ctx context.Context, r *record) {
-	if err := w.opts.Store.ZRem(ctx, r.Person+":busy", r.Member).Err(); err != nil {
+func (w *Worker) freeSlot(ctx context.Context, person string, r *record) {
+	if err := scriptStands.Run(ctx, w.opts.Store, []string{person}, r.Member, 0).Err(); err != nil {
 		w.log.Warn("person limit not freed; it lapses by itself", "id", r.ID, "error", err)
 	}
 }

@@ -212,7 +212,7 @@ func TestRedisGoesDuringCreate(t *testing.T) {
 		t.Run(fmt.Sprint("after ", n), func(t *testing.T) {
 			r := onRedis(t, func(o *Options, s *Settings) { fast(o, s); o.Role = RoleAPI })
 			r.runs()
-			r.rdb.AddHook(&cutAfter{left: n, only: []string{"hmget", "evalsha", "eval"}})
+			r.rdb.AddHook(&cutAfter{left: n, only: []string{"get", "evalsha", "eval"}})
 			_, err := r.ask("k", "S1234567D")
 			refusedAs(t, "create", err, CodeStorageUnavailable)
 			if n := r.provider.pushes(); n != 0 {

@@ -165,12 +165,13 @@ func TestLostTasksAreMadeGood(t *testing.T) {
 	// A pending record that no task names, as after a crash between the record and the task.
 	set := r.settings.Load()
 	c := r.newCreate(set, &Request{Caller: "bank", IdempotencyKey: "k", Provider: "singpass", Question: Question{LoginHint: "S1234567D"}})
-	seal := func(field, plain string) string { return set.Sealer.seal(&c.rec, field, []byte(plain)) }
-	if _, err := r.store.begin(t.Context(), opID(), &c.rec, c.idem, c.fingerprint, []any{"ask", seal("ask", `{"login_hint":"S1234567D"}`), "face", seal("face", `{}`)}); err != nil {
+	p := prompt{Question: c.Question}
+	if _, err := r.store.begin(t.Context(), &c.rec, c.idem, c.fingerprint, set.Sealer.sealJSON(&c.rec, fieldPrompt, p), true); err != nil {
 		t.Fatal(err)
 	}
 	c.rec.Expires = time.Now().Add(time.Minute)
-	if err := r.store.asked(t.Context(), &c.rec, opID(), c.idem, seal("req", `"auth"`), "answer"); err != nil {
+	p.ID = "auth"
+	if err := r.store.asked(t.Context(), &c.rec, c.idem, existing{}, set.Sealer.sealJSON(&c.rec, fieldPrompt, p)); err != nil {
 		t.Fatal(err)
 	}
 	r.settledAs(c.rec.ID, Approved, 1)
@@ -182,7 +183,7 @@ func TestAnIntentWithoutAnAnswerEndsAsUnknown(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, r *rig) {
 		set := r.settings.Load()
 		c := r.newCreate(set, &Request{Caller: "bank", IdempotencyKey: "k", Provider: "singpass", Question: Question{LoginHint: "S1234567D"}})
-		if _, err := r.store.begin(t.Context(), opID(), &c.rec, c.idem, c.fingerprint, []any{"ask", "x"}); err != nil {
+		if _, err := r.store.begin(t.Context(), &c.rec, c.idem, c.fingerprint, "x", true); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)

@@ -323,7 +323,7 @@ const heldAtLeast = 2 * time.Second
 func (w *Worker) noted(ctx context.Context, s *session, raw bool) error {
 	sealed := ""
 	if raw {
-		sealed = s.set.Sealer.sealJSON(&s.record, "raw", s.asked.Raw)
+		sealed = s.set.Sealer.sealJSON(&s.record, fieldPrompt, prompt{s.face, s.asked.Question, s.asked.ID, s.asked.Raw})
 	}
 	op := opID()
 	failpoint("note.store")

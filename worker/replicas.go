@@ -49,9 +49,9 @@ func newReplicas(want int, log *slog.Logger) (*replicas, error) {
 
 // intent runs the script that puts an intent on record. An intent that is not
 // confirmed in time must not be sent: errUnconfirmed.
-func (s *store) intent(ctx context.Context, shard int, keys []string, args ...any) ([]string, error) {
+func (s *store) intent(ctx context.Context, shard int, keys []string, args ...any) (entry string, err error) {
 	if s.replicas == nil {
-		return scriptBegin.Run(ctx, s.rdb, keys, args...).StringSlice()
+		return scriptBegin.Run(ctx, s.rdb, keys, args...).Text()
 	}
 	full := time.NewTimer(waitOnce)
 	defer full.Stop()
@@ -59,15 +59,15 @@ func (s *store) intent(ctx context.Context, shard int, keys []string, args ...an
 	case s.replicas.intents <- struct{}{}:
 		defer func() { <-s.replicas.intents }()
 	case <-full.C:
-		return nil, errUnconfirmed // nothing was written
+		return "", errUnconfirmed // nothing was written
 	}
 	cmd, err := s.confirmed(ctx, shard, scriptBegin, keys, args)
-	got, failed := cmd.StringSlice()
-	if failed != nil || err == nil || got[0] != "ok" { // what was there before need not be kept
-		return got, failed
+	entry, failed := cmd.Text()
+	if failed != nil || err == nil || entry != "" { // what was there before need not be kept
+		return entry, failed
 	}
 	s.replicas.count(ctx, "intent")
-	return nil, err
+	return "", err
 }
 
 // learnt runs a script that stores what the provider said and will not say again.

@@ -121,6 +121,9 @@ func binding(r *record, field string) []byte {
 	return []byte(r.ID + "\x00" + field + "\x00" + r.Caller + "\x00" + r.Provider)
 }
 
+// fieldPrompt is the name under which a prompt is sealed.
+const fieldPrompt = "ask"
+
 // seal seals plain for one field of a step-up: kid, a zero byte, nonce and ciphertext.
 func (s *Sealer) seal(r *record, field string, plain []byte) string {
 	out := append([]byte(s.first), 0)
@@ -166,13 +169,17 @@ func (s *Sealer) unsealJSON(r *record, field, blob string, v any) error {
 	return nil
 }
 
-// hash is a keyed hash of parts, 16 bytes in URL-safe base64.
+// hash is a keyed hash of parts, 12 bytes in URL-safe base64. Nobody without the index
+// key can look for two that meet, and by chance ten thousand million of them meet with
+// a probability of one in a thousand million. What meets is refused, never mixed up: an
+// idempotency key counts as used with another body, a token as used before, two
+// persons share their limits.
 func (s *Sealer) hash(parts ...string) string {
 	m := hmac.New(sha256.New, s.index)
 	for _, p := range parts {
 		fmt.Fprintf(m, "%d:%s", len(p), p)
 	}
-	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:16])
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:12])
 }
 
 // The keys print as nothing, whatever prints them, also out of a copy.

@@ -44,7 +44,7 @@ func (w *Worker) find(ctx context.Context, caller, id string) (*held, error) {
 // anybody with Redis could edit, is only an index.
 func (w *Worker) show(set *Settings, h *held) (StepUp, error) {
 	s := &session{held: h, set: set}
-	if err := w.unsealFace(s); err != nil {
+	if err := s.unsealFace(); err != nil {
 		return StepUp{}, fmt.Errorf("step-up %s: %w", h.ID, err)
 	}
 	if !h.State.Final() {

@@ -241,7 +241,7 @@ func TestListWithOneThatDoesNotOpen(t *testing.T) {
 	t.Parallel()
 	r := onRedis(t, fast)
 	bad, good := r.asked("1", "S1234567D"), r.asked("2", "S7654321D")
-	r.spoil(t, keyPersonal(bad.ID), "face", flipped)
+	r.spoilPrompt(t, bad.ID, flipped)
 	page, err := r.List(t.Context(), "bank", Filter{Limit: 10})
 	if err != nil || !slices.ContainsFunc(page.StepUps, is(good.ID)) {
 		t.Errorf("%d step-ups, %v", len(page.StepUps), err)
@@ -256,6 +256,18 @@ func (r *rig) spoil(t *testing.T, key, field string, how func(string) string) {
 		t.Fatal(err)
 	}
 	if err := r.rdb.HSet(t.Context(), key, field, how(blob)).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// spoilPrompt changes what is sealed of a pending step-up.
+func (r *rig) spoilPrompt(t *testing.T, id string, how func(string) string) {
+	t.Helper()
+	blob, err := r.rdb.Get(t.Context(), keyPrompt(id)).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.rdb.Set(t.Context(), keyPrompt(id), how(blob), redis.KeepTTL).Err(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -156,10 +156,10 @@ type record struct {
 	PendingAt time.Time // when the last poll was answered authorization_pending; zero when it was answered otherwise
 	RawAt     time.Time // when the sealed success answer, not verified yet, arrived
 
-	Tombstone  string // the final state without the identity, sealed: what is told when the result is gone
-	Person     string // key of the person limit
-	Member     string // this push's member there
-	Deliveries []Delivery
+	Tombstone  string     // the final state without the identity, sealed: what is told when the result is gone
+	Member     string     // this push's field in its person's limit
+	Hooks      []string   // names of the webhooks that the step-up was created with
+	Deliveries []Delivery // once it is final
 }
 
 // shard is the key slot and poll queue the id names.
@@ -217,6 +217,15 @@ type face struct {
 	Metadata  map[string]string `json:"metadata,omitempty"`
 }
 
+// prompt is everything personal of a step-up that is not final: one sealed value,
+// with an expiry of its own.
+type prompt struct {
+	face
+	Question Question `json:"question"`
+	ID       string   `json:"id,omitempty"`  // auth_req_id; empty while asking
+	Raw      string   `json:"raw,omitempty"` // a success answer that cannot be verified yet
+}
+
 // result is what is told of a final step-up. It is stored sealed, so that an
 // edit of the plain state in Redis can misreport nothing.
 type result struct {
@@ -247,7 +256,12 @@ func (r *record) view(f face, res *result) StepUp {
 		v.CompletedAt = stamp(time.UnixMilli(res.Completed))
 		v.ResultExpiresAt = stamp(time.UnixMilli(res.Until))
 	}
-	v.Deliveries = make([]DeliveryView, 0, len(r.Deliveries))
+	v.Deliveries = make([]DeliveryView, 0, max(len(r.Hooks), len(r.Deliveries)))
+	if !r.State.Final() {
+		for _, name := range r.Hooks {
+			v.Deliveries = append(v.Deliveries, DeliveryView{Webhook: name, Status: DeliveryPending})
+		}
+	}
 	for i := range r.Deliveries {
 		v.Deliveries = append(v.Deliveries, r.Deliveries[i].view())
 	}

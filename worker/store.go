@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -73,14 +74,17 @@ type store struct {
 	replicas *replicas
 }
 
-// held is a step-up as a claim found it: the record, and its sealed fields still sealed.
+// held is a step-up as a claim found it: the record, and what is sealed still sealed.
 type held struct {
 	record
+	prompt   string
 	personal map[string]string
 	events   map[string]string
 }
 
-func opID() string { return rand.Text() }
+// opID is long enough to be told apart from the step-up's other operations, and short
+// because every record holds some.
+func opID() string { return rand.Text()[:13] }
 
 // status runs a script that answers with one word.
 func (s *store) status(ctx context.Context, sc *redis.Script, keys []string, args ...any) error {
@@ -112,53 +116,72 @@ func (s *store) counted(ctx context.Context, sc *redis.Script, keys []string, ar
 	return got[1], refusedBy(got[0])
 }
 
-// existing is what an idempotency key already stands for.
+// existing is what an idempotency key stands for. In Redis it is one string: the id,
+// the fingerprint and, when there is one, the sealed answer, with spaces between.
 type existing struct{ id, fingerprint, answer string }
 
-// begin puts the intent on record, unless the idempotency key is taken.
-func (s *store) begin(ctx context.Context, op string, r *record, idem, fingerprint string, personal []any) (*existing, error) {
-	shard := r.shard()
-	fields := r.fields()
-	args := append([]any{op, fingerprint, r.ID, askTime.Milliseconds(), keepIdem.Milliseconds(),
-		(askTime + keepPersonal).Milliseconds(), ms(r.Created), keepRecord.Milliseconds(), len(fields)}, fields...)
-	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller), keyFlight(shard)}
-	got, err := s.intent(ctx, shard, keys, append(args, personal...)...)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("writing the intent: %w", err)
-	case got[0] == "exists" && len(got) == 4:
-		return &existing{got[1], got[2], got[3]}, nil
+func (e existing) String() string {
+	if e.answer == "" {
+		return e.id + " " + e.fingerprint
 	}
-	return nil, nil
+	return e.id + " " + e.fingerprint + " " + e.answer
+}
+
+func parseExisting(entry string) *existing {
+	id, rest, _ := strings.Cut(entry, " ")
+	fingerprint, answer, _ := strings.Cut(rest, " ")
+	return &existing{id, fingerprint, answer}
+}
+
+// begin puts the intent on record, unless the idempotency key is taken. It is listed
+// only where the caller may list: nobody else would ever read it.
+func (s *store) begin(ctx context.Context, r *record, idem, fingerprint, sealed string, listed bool) (*existing, error) {
+	shard, keepListed := r.shard(), time.Duration(0)
+	if listed {
+		keepListed = keepRecord
+	}
+	args := append([]any{r.ID, existing{id: r.ID, fingerprint: fingerprint}.String(), sealed, askTime.Milliseconds(), keepIdem.Milliseconds(),
+		(askTime + keepPersonal).Milliseconds(), ms(r.Created), keepListed.Milliseconds()}, r.fields()...)
+	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPrompt(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller)}
+	entry, err := s.intent(ctx, shard, keys, args...)
+	if err != nil {
+		return nil, fmt.Errorf("writing the intent: %w", err)
+	}
+	if entry == "" {
+		return nil, nil
+	}
+	return parseExisting(entry), nil
 }
 
 // idempotent is what the key stands for, nil when it is free.
 func (s *store) idempotent(ctx context.Context, shard int, idem string) (*existing, error) {
-	got, err := s.rdb.HMGet(ctx, keyIdem(shard, idem), "id", "fp", "out").Result()
+	entry, err := s.rdb.Get(ctx, keyIdem(shard, idem)).Result()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the idempotency key: %w", err)
 	}
-	id, _ := got[0].(string)
-	if id == "" {
-		return nil, nil
-	}
-	fp, _ := got[1].(string)
-	out, _ := got[2].(string)
-	return &existing{id, fp, out}, nil
+	return parseExisting(entry), nil
 }
 
-// asked records that the provider took the question, and the answer to the caller.
-func (s *store) asked(ctx context.Context, r *record, op, idem, sealedID, answer string) error {
-	return s.learnt(ctx, "auth_req_id", r.shard(), scriptAsked, []string{keyRecord(r.ID), keyOpen(r.shard()), keyPersonal(r.ID), keyIdem(r.shard(), idem)},
-		op, r.ID, (2 * time.Second).Milliseconds(), (max(0, time.Until(r.Expires)) + keepPersonal).Milliseconds(), ms(r.Expires), r.Interval.Milliseconds(), msUp(r.NotBefore), sealedID, answer)
+// asked records that the provider took the question, and the answer to the caller,
+// which is sealed and so never the same twice: a repeat is known by it.
+func (s *store) asked(ctx context.Context, r *record, idem string, e existing, sealed string) error {
+	return s.learnt(ctx, "auth_req_id", r.shard(), scriptAsked, []string{keyRecord(r.ID), keyOpen(r.shard()), keyPrompt(r.ID), keyIdem(r.shard(), idem)},
+		e.String(), r.ID, (2 * time.Second).Milliseconds(), (max(0, time.Until(r.Expires)) + keepPersonal).Milliseconds(), ms(r.Expires), r.Interval.Milliseconds(), msUp(r.NotBefore), sealed)
 }
 
-// drop takes an intent back that was never sent. answer, when not empty, is
-// given again to repeats of the request; otherwise the key is free.
-func (s *store) drop(ctx context.Context, r *record, idem, answer string) error {
+// drop takes an intent back that was never sent. The answer of e, when there is one,
+// is given again to repeats of the request; otherwise the key is free.
+func (s *store) drop(ctx context.Context, r *record, idem string, e existing) error {
 	shard := r.shard()
+	entry := ""
+	if e.answer != "" {
+		entry = e.String()
+	}
 	return s.status(ctx, scriptDrop,
-		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller), keyFlight(shard)}, opID(), r.ID, answer)
+		[]string{keyRecord(r.ID), keyOpen(shard), keyPrompt(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller)}, opID(), r.ID, entry)
 }
 
 // takeover is what a claim from a dead owner brings along.
@@ -170,7 +193,8 @@ type takeover struct {
 // claim takes a step-up for me, expecting the fence that r shows.
 func (s *store) claim(ctx context.Context, op string, r *record, me string, over takeover) (*held, error) {
 	shard := r.shard()
-	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, me), keyOwned(shard, r.Owner), keyOwners(shard)}
+	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, me), keyOwned(shard, r.Owner),
+		keyDue(shard), keyPrompt(r.ID), keyOwners(shard)}
 	wake := verifyGrace + 30*time.Second
 	if !r.State.Final() {
 		wake += max(0, time.Until(r.Expires))
@@ -179,12 +203,13 @@ func (s *store) claim(ctx context.Context, op string, r *record, me string, over
 	if err != nil {
 		return nil, fmt.Errorf("claiming a step-up: %w", err)
 	}
-	if word, _ := got[0].(string); len(got) != 4 {
+	if word, _ := got[0].(string); len(got) != 5 {
 		return nil, refusedBy(word)
 	}
-	h := &held{personal: pairs(got[2]), events: pairs(got[3])}
+	h := &held{personal: pairs(got[3]), events: pairs(got[4])}
+	h.prompt, _ = got[2].(string)
 	var ok bool
-	if h.record, ok = decodeRecord(pairs(got[1])); !ok {
+	if h.record, ok = decodeRecord(r.ID, pairs(got[1])); !ok {
 		return nil, errGone
 	}
 	return h, nil
@@ -214,9 +239,9 @@ func (s *store) release(ctx context.Context, r *record, op string) (wakes string
 }
 
 // note stores what an owner learnt while it goes on.
-func (s *store) note(ctx context.Context, r *record, op, sealedRaw string) error {
+func (s *store) note(ctx context.Context, r *record, op, sealed string) error {
 	args := append([]any{op, r.ID, r.Owner, r.Gen}, r.pace()...)
-	return s.status(ctx, scriptNote, []string{keyRecord(r.ID), keyPersonal(r.ID)}, append(args, ms(r.RawAt), sealedRaw)...)
+	return s.status(ctx, scriptNote, []string{keyRecord(r.ID), keyPrompt(r.ID)}, append(args, ms(r.RawAt), sealed)...)
 }
 
 // ending is a final state with everything that is stored in the same step.
@@ -235,7 +260,7 @@ func (s *store) final(ctx context.Context, r *record, op string, e ending) error
 	args = append(append(args, len(e.personal)), e.personal...)
 	shard := r.shard()
 	return s.learnt(ctx, "final", shard, scriptFinal,
-		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, r.Owner), keyFlight(shard)}, append(args, e.events...)...)
+		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, r.Owner), keyDue(shard), keyPrompt(r.ID)}, append(args, e.events...)...)
 }
 
 // purge is what a round takes away: the identity, once everybody has it.
@@ -257,12 +282,13 @@ func (s *store) round(ctx context.Context, r *record, op string, p purge) (wakes
 	}
 	shard := r.shard()
 	args := append([]any{op, r.ID, r.Owner, r.Gen, r.deliveries(), flag(due), wake.Milliseconds(), purged, p.result}, p.fields...)
-	return s.counted(ctx, scriptRound, []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyOwned(shard, r.Owner)}, args...)
+	return s.counted(ctx, scriptRound, []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyOwned(shard, r.Owner), keyDue(shard)}, args...)
 }
 
 // redeliver makes deliveries due again; errFence while somebody is sending.
 func (s *store) redeliver(ctx context.Context, r *record) (wakes string, err error) {
-	return s.counted(ctx, scriptRedeliver, []string{keyRecord(r.ID), keyOpen(r.shard())},
+	shard := r.shard()
+	return s.counted(ctx, scriptRedeliver, []string{keyRecord(r.ID), keyOpen(shard), keyDue(shard)},
 		opID(), r.ID, r.Gen, r.deliveries(), (2 * time.Second).Milliseconds())
 }
 
@@ -278,7 +304,7 @@ type woken struct {
 // wake counts one wake-up. deadOwner is empty when the wake-by time passed.
 func (s *store) wake(ctx context.Context, id, deadOwner string) (woken, error) {
 	shard, _ := shardOf(id)
-	got, err := scriptWake.Run(ctx, s.rdb, []string{keyRecord(id), keyOpen(shard), keyFlight(shard)},
+	got, err := scriptWake.Run(ctx, s.rdb, []string{keyRecord(id), keyOpen(shard), keyDue(shard)},
 		opID(), id, deadOwner, (orphanGrace + time.Second).Milliseconds()).StringSlice()
 	if err != nil || len(got) != 4 {
 		return woken{}, fmt.Errorf("waking a step-up: %w", err)
@@ -294,30 +320,35 @@ func (s *store) read(ctx context.Context, id string) (*record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading a step-up: %w", err)
 	}
-	r, ok := decodeRecord(h)
+	r, ok := decodeRecord(id, h)
 	if !ok {
 		return nil, errGone
 	}
 	return &r, nil
 }
 
-// load is records with their sealed fields, in one round trip; those that are gone are left out.
+// load is records with what is sealed, in one round trip; those that are gone are left out.
 func (s *store) load(ctx context.Context, ids []string) ([]*held, error) {
-	type pair struct{ rec, personal *redis.MapStringStringCmd }
-	cmds := make([]pair, len(ids))
+	type parts struct {
+		rec, personal *redis.MapStringStringCmd
+		prompt        *redis.StringCmd
+	}
+	cmds := make([]parts, len(ids))
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {
-			cmds[i] = pair{p.HGetAll(ctx, keyRecord(id)), p.HGetAll(ctx, keyPersonal(id))}
+			cmds[i] = parts{p.HGetAll(ctx, keyRecord(id)), p.HGetAll(ctx, keyPersonal(id)), p.Get(ctx, keyPrompt(id))}
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("reading step-ups: %w", err)
-	}
 	var out []*held
-	for _, c := range cmds {
-		if r, ok := decodeRecord(c.rec.Val()); ok {
-			out = append(out, &held{record: r, personal: c.personal.Val()})
+	for i, c := range cmds {
+		for _, err := range []error{err, c.rec.Err(), c.personal.Err(), c.prompt.Err()} {
+			if err != nil && !errors.Is(err, redis.Nil) { // no prompt: it is final
+				return nil, fmt.Errorf("reading step-ups: %w", err)
+			}
+		}
+		if r, ok := decodeRecord(ids[i], c.rec.Val()); ok {
+			out = append(out, &held{record: r, prompt: c.prompt.Val(), personal: c.personal.Val()})
 		}
 	}
 	return out, nil

@@ -21,8 +21,8 @@ func newStored(t *testing.T) *stored {
 	t.Cleanup(func() { c.Close() })
 	s := &stored{store: store{rdb: c, shards: 2}, t: t}
 	s.record = record{ID: newID(1), Caller: "bank", Provider: "singpass", State: Asking, Created: time.Now(), Interval: 5 * time.Second,
-		Person: "p", Member: "m"}
-	if e, err := s.begin(t.Context(), opID(), &s.record, s.ID, "fp", []any{"ask", "sealed", "face", "sealed"}); e != nil || err != nil {
+		Member: "m", Hooks: []string{"ledger", "audit"}}
+	if e, err := s.begin(t.Context(), &s.record, s.ID, "fp", "sealed", true); e != nil || err != nil {
 		t.Fatalf("begin: %v %v", e, err)
 	}
 	return s
@@ -33,12 +33,15 @@ func pendingRecord(t *testing.T) *stored {
 	t.Helper()
 	s := newStored(t)
 	s.Expires = time.Now().Add(5 * time.Minute)
-	if err := s.asked(t.Context(), &s.record, opID(), s.ID, "sealed", "answer"); err != nil {
+	if err := s.asked(t.Context(), &s.record, s.ID, s.answer(), "sealed with the handle"); err != nil {
 		t.Fatalf("asked: %v", err)
 	}
 	s.State = Pending
 	return s
 }
+
+// answer is what the idempotency key keeps from asked on: no two are the same.
+func (s *stored) answer() existing { return existing{s.ID, "fp", "sealed answer " + opID()} }
 
 func (s *stored) must(what string, err error) {
 	s.t.Helper()
@@ -79,7 +82,7 @@ func TestClaimIsForOne(t *testing.T) {
 	s := pendingRecord(t)
 	before := s.now()
 	h := s.claimed("w1")
-	if h.Owner != "w1" || h.Gen != 1 || h.personal["ask"] != "sealed" {
+	if h.Owner != "w1" || h.Gen != 1 || h.prompt != "sealed with the handle" {
 		t.Fatalf("claimed as %+v", h.record)
 	}
 	_, err := s.claim(t.Context(), opID(), before, "w2", takeover{})
@@ -164,12 +167,12 @@ func TestScriptsAnswerARepeatTheSame(t *testing.T) {
 	ctx := t.Context()
 	s := newStored(t)
 	s.Expires = time.Now().Add(time.Minute)
-	op := opID()
-	s.must("asked", s.asked(ctx, &s.record, op, s.ID, "sealed", "answer"))
-	s.must("asked again", s.asked(ctx, &s.record, op, s.ID, "sealed", "answer"))
+	op, answer := opID(), s.answer()
+	s.must("asked", s.asked(ctx, &s.record, s.ID, answer, "sealed with the handle"))
+	s.must("asked again", s.asked(ctx, &s.record, s.ID, answer, "sealed with the handle"))
 
 	args := []any{op + "c", s.ID, "w1", "", 0, 1000, 0, "0"}
-	keys := []string{keyRecord(s.ID), keyOpen(1), keyPersonal(s.ID), keyEvents(s.ID), keyOwned(1, "w1"), keyOwned(1, ""), keyOwners(1)}
+	keys := []string{keyRecord(s.ID), keyOpen(1), keyPersonal(s.ID), keyEvents(s.ID), keyOwned(1, "w1"), keyOwned(1, ""), keyDue(1), keyPrompt(s.ID), keyOwners(1)}
 	for range 2 {
 		got, err := scriptClaim.Run(ctx, s.rdb, keys, args...).Slice()
 		if err != nil || got[0] != "ok" {
@@ -197,7 +200,7 @@ func TestScriptsAnswerARepeatTheSame(t *testing.T) {
 	}
 	rel := []any{op + "x", s.ID, 1, "[]", 1000}
 	for i := range 2 {
-		got, err := scriptRedeliver.Run(ctx, s.rdb, []string{keyRecord(s.ID), keyOpen(1)}, rel...).StringSlice()
+		got, err := scriptRedeliver.Run(ctx, s.rdb, []string{keyRecord(s.ID), keyOpen(1), keyDue(1)}, rel...).StringSlice()
 		if err != nil || got[0] != "ok" {
 			t.Fatalf("redeliver %d: %v %v", i, got, err)
 		}
@@ -212,12 +215,12 @@ func TestBeginRepeatedIsItsOwnTwin(t *testing.T) {
 	s := newStored(t)
 	other := s.record
 	other.ID = newID(1)
-	e, err := s.begin(t.Context(), opID(), &other, s.ID, "fp2", []any{"ask", "x"})
+	e, err := s.begin(t.Context(), &other, s.ID, "fp2", "x", true)
 	s.must("begin", err)
 	if e == nil || e.id != s.ID || e.fingerprint != "fp" {
 		t.Fatalf("a taken key answers %+v", e)
 	}
-	if n, _ := s.rdb.Exists(t.Context(), keyRecord(other.ID), keyPersonal(other.ID)).Result(); n != 0 {
+	if n, _ := s.rdb.Exists(t.Context(), keyRecord(other.ID), keyPrompt(other.ID)).Result(); n != 0 {
 		t.Error("the twin left keys behind")
 	}
 }
@@ -225,13 +228,14 @@ func TestBeginRepeatedIsItsOwnTwin(t *testing.T) {
 func TestDropTakesAnIntentBackOnlyBeforeItWasAsked(t *testing.T) {
 	t.Parallel()
 	s := newStored(t)
-	s.must("drop", s.drop(t.Context(), &s.record, s.ID, `{"code":"x"}`))
-	s.must("drop repeated", s.drop(t.Context(), &s.record, s.ID, `{"code":"x"}`))
-	if e, err := s.idempotent(t.Context(), 1, s.ID); err != nil || e == nil || e.answer != `{"code":"x"}` {
+	answer := s.answer()
+	s.must("drop", s.drop(t.Context(), &s.record, s.ID, answer))
+	s.must("drop repeated", s.drop(t.Context(), &s.record, s.ID, answer))
+	if e, err := s.idempotent(t.Context(), 1, s.ID); err != nil || e == nil || *e != answer {
 		t.Errorf("the key answers %+v, %v", e, err)
 	}
 	p := pendingRecord(t)
-	p.refuses("drop of a pending step-up", p.drop(t.Context(), &p.record, p.ID, ""), errFinal)
+	p.refuses("drop of a pending step-up", p.drop(t.Context(), &p.record, p.ID, existing{}), errFinal)
 }
 
 func TestOneSweeperWakes(t *testing.T) {
@@ -279,11 +283,11 @@ func TestAskedIsKnownAfterAClaim(t *testing.T) {
 	t.Parallel()
 	s := newStored(t)
 	s.Expires = time.Now().Add(time.Minute)
-	op := opID()
-	s.must("asked", s.asked(t.Context(), &s.record, op, s.ID, "sealed", "answer"))
+	answer := s.answer()
+	s.must("asked", s.asked(t.Context(), &s.record, s.ID, answer, "sealed with the handle"))
 	s.claimed("w1")
-	s.must("asked again", s.asked(t.Context(), &s.record, op, s.ID, "sealed", "answer"))
-	s.refuses("asked by another operation", s.asked(t.Context(), &s.record, opID(), s.ID, "sealed", "answer"), errFinal)
+	s.must("asked again", s.asked(t.Context(), &s.record, s.ID, answer, "sealed with the handle"))
+	s.refuses("asked by another operation", s.asked(t.Context(), &s.record, s.ID, s.answer(), "sealed with the handle"), errFinal)
 	if r := s.now(); r.Owner != "w1" || r.Gen != 1 {
 		t.Errorf("the repeat changed the record: %+v", r)
 	}

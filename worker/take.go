@@ -84,10 +84,8 @@ func (s *Settings) lacks(h *held) error {
 	if _, ok := s.Providers[h.Provider]; !ok {
 		return errNoProvider
 	}
-	for field, blob := range h.personal {
-		if _, err := s.Sealer.open(&h.record, field, blob); errors.Is(err, errNoKey) {
-			return err
-		}
+	if _, err := s.Sealer.open(&h.record, fieldPrompt, h.prompt); errors.Is(err, errNoKey) {
+		return err
 	}
 	return nil
 }
@@ -114,22 +112,18 @@ func (w *Worker) overtake(ctx context.Context, set *Settings, r *record) (takeov
 
 // unseal opens what a session needs and sets its pace.
 func (w *Worker) unseal(s *session) error {
-	if err := w.unsealFace(s); err != nil {
-		return err
-	}
 	if s.State.Final() {
-		return nil // deliveries open their own
+		return s.unsealFace() // deliveries open their own
 	}
-	if err := errors.Join(s.unseal("ask", &s.asked.Question), s.unseal("req", &s.asked.ID)); err != nil {
+	p, err := s.openPrompt()
+	if err != nil {
 		return err
 	}
-	if s.personal["raw"] != "" {
-		if err := s.unseal("raw", &s.asked.Raw); err != nil {
-			return err
-		}
-		s.asked.RawAt = s.RawAt
+	if p.ID == "" { // as it was before it was asked: somebody put it back
+		return errTampered
 	}
-	s.asked.Created, s.asked.Expires, s.asked.Interval = s.Created, s.Expires, s.Interval
+	s.face, s.held.prompt = p.face, "" // ten thousand that wait keep one copy of it
+	s.asked = Asked{ID: p.ID, Question: p.Question, Created: s.Created, Expires: s.Expires, Interval: s.Interval, Raw: p.Raw, RawAt: s.RawAt}
 	s.pace = pace{interval: s.Interval, expires: s.Expires, jitter: w.opts.jitter()}
 	return nil
 }
@@ -146,8 +140,10 @@ func (w *Worker) giveUpAsking(ctx context.Context, set *Settings, id string) err
 		return errFence
 	}
 	s := &session{held: h, set: set, signal: newSignal()}
-	if err := w.unsealFace(s); err != nil {
-		return err
+	if err := s.unsealFace(); errors.Is(err, errNoKey) {
+		return err // left to a process that has it
+	} else if err != nil {
+		w.alarm("sealed fields of a step-up are missing or do not open", s)
 	}
 	if err := w.finish(ctx, s, verdict{state: Unknown, reason: Reason{Code: InitiationUnknown}}, nil); err != nil {
 		return fmt.Errorf("ending an intent: %w", err)
@@ -156,12 +152,23 @@ func (w *Worker) giveUpAsking(ctx context.Context, set *Settings, id string) err
 	return errGone // nothing is left to do for a poll
 }
 
+// openPrompt opens what is personal of a step-up that is not final.
+func (s *session) openPrompt() (p prompt, err error) {
+	err = s.set.Sealer.unsealJSON(&s.record, fieldPrompt, s.held.prompt, &p)
+	return p, err
+}
+
 // unsealFace opens only what callers gave; missing is not a fault.
-func (w *Worker) unsealFace(s *session) error {
-	if s.personal["face"] == "" {
-		return nil
+func (s *session) unsealFace() error {
+	if s.held.prompt != "" {
+		p, err := s.openPrompt()
+		s.face = p.face
+		return err
 	}
-	return s.unseal("face", &s.face)
+	if s.personal["face"] != "" {
+		return s.unseal("face", &s.face)
+	}
+	return nil
 }
 
 func (w *Worker) remember(s *session) {

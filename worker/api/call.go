@@ -140,7 +140,7 @@ func isJSON(h http.Header) bool {
 }
 
 // idShape is a step-up's id. Nothing else reaches a Redis key or the log.
-var idShape = regexp.MustCompile(`^su_[0-9a-f]{2}[A-Z2-7]{26}$`)
+var idShape = regexp.MustCompile(`^su_[0-9a-f]{2}[A-Z2-7]{20}$`)
 
 // isID tells whether s has the shape of a step-up's id.
 func isID(s string) bool { return idShape.MatchString(s) }

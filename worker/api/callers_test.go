@@ -37,7 +37,7 @@ func TestAuthentication(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := b.request("GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA", "")
+			r := b.request("GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA", "")
 			r.Header["Authorization"] = tt.header
 			w := b.do(r)
 			if w.Code != tt.status {
@@ -55,11 +55,11 @@ func TestAuthenticationComesFirst(t *testing.T) {
 	b := newBank(t)
 	for _, r := range []*http.Request{
 		b.request("POST", "/v1/step-ups", "{"),
-		b.request("GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA", ""),
+		b.request("GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA", ""),
 		b.request("GET", "/v1/step-ups/%20?wait=x", ""),
 		b.request("GET", "/v1/step-ups?satus=1", ""),
-		b.request("POST", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA/cancel", "{"),
-		b.request("POST", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA/redeliver", strings.Repeat(" ", 20<<10)),
+		b.request("POST", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA/cancel", "{"),
+		b.request("POST", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA/redeliver", strings.Repeat(" ", 20<<10)),
 	} {
 		r.Header.Del("Authorization")
 		if w := b.do(r); w.Code != 401 {
@@ -72,7 +72,7 @@ func TestAuthenticationComesFirst(t *testing.T) {
 func TestKeyRotation(t *testing.T) {
 	b := newBank(t)
 	status := func(key string) int {
-		r := b.request("GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA", "")
+		r := b.request("GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA", "")
 		r.Header.Set("Authorization", "Bearer "+key)
 		return b.do(r).Code
 	}

@@ -29,7 +29,7 @@ type service struct {
 }
 
 func newService() *service {
-	return &service{owned: map[string]string{"su_00LEDGERAAAAAAAAAAAAAAAAAAAA": "ledger", "su_00CARDSAAAAAAAAAAAAAAAAAAAAA": "cards"}}
+	return &service{owned: map[string]string{"su_00LEDGERAAAAAAAAAAAAAA": "ledger", "su_00CARDSAAAAAAAAAAAAAAA": "cards"}}
 }
 
 func (s *service) find(caller, id string) (worker.StepUp, error) {
@@ -51,10 +51,10 @@ func (s *service) Ask(ctx context.Context, r worker.Request) (worker.StepUp, err
 		s.seen(ctx)
 	}
 	if s.err == nil {
-		s.owned["su_00NEWAAAAAAAAAAAAAAAAAAAAAAA"] = r.Caller
+		s.owned["su_00NEWAAAAAAAAAAAAAAAAA"] = r.Caller
 	}
 	s.mu.Unlock()
-	return s.find(r.Caller, "su_00NEWAAAAAAAAAAAAAAAAAAAAAAA")
+	return s.find(r.Caller, "su_00NEWAAAAAAAAAAAAAAAAA")
 }
 
 func (s *service) Show(_ context.Context, caller, id string) (worker.StepUp, error) {

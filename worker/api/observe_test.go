@@ -66,7 +66,7 @@ func TestLogLine(t *testing.T) {
 	w := b.do(r)
 	m := line()
 	for k, want := range map[string]any{"request_id": "3f2b8c1d-0000-4000-8000-00000000abc1", "method": "POST", "route": "/v1/step-ups", "status": 201.0,
-		"caller": "ledger", "step_up": "su_00NEWAAAAAAAAAAAAAAAAAAAAAAA", "level": "INFO"} {
+		"caller": "ledger", "step_up": "su_00NEWAAAAAAAAAAAAAAAAA", "level": "INFO"} {
 		if m[k] != want {
 			t.Errorf("%s is %v, want %v", k, m[k], want)
 		}
@@ -74,9 +74,9 @@ func TestLogLine(t *testing.T) {
 	if w.Header().Get("X-Request-Id") != "3f2b8c1d-0000-4000-8000-00000000abc1" {
 		t.Errorf("X-Request-Id %q", w.Header().Get("X-Request-Id"))
 	}
-	b.service.err = &worker.Error{Code: "initiation_unknown", ID: "su_00XAAAAAAAAAAAAAAAAAAAAAAAAA"}
+	b.service.err = &worker.Error{Code: "initiation_unknown", ID: "su_00XAAAAAAAAAAAAAAAAAAA"}
 	b.do(b.request("POST", "/v1/step-ups", goodBody))
-	if m := line(); m["code"] != "initiation_unknown" || m["step_up"] != "su_00XAAAAAAAAAAAAAAAAAAAAAAAAA" || m["level"] != "WARN" {
+	if m := line(); m["code"] != "initiation_unknown" || m["step_up"] != "su_00XAAAAAAAAAAAAAAAAAAA" || m["level"] != "WARN" {
 		t.Errorf("%v", m)
 	}
 	b.do(b.request("GET", "/v1/step-ups/su_a/cancel", ""))

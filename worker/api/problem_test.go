@@ -59,7 +59,7 @@ func TestProblems(t *testing.T) {
 		{code: "person_limited", err: worker.Error{RetryAfter: time.Hour}, status: 429, after: "3600"},
 		{code: "person_limited", status: 429, after: "1"},
 		{code: "provider_error", status: 502},
-		{code: "initiation_unknown", err: worker.Error{ID: "su_00XAAAAAAAAAAAAAAAAAAAAAAAAA"}, status: 502},
+		{code: "initiation_unknown", err: worker.Error{ID: "su_00XAAAAAAAAAAAAAAAAAAA"}, status: 502},
 		{code: "provider_unavailable", err: worker.Error{RetryAfter: 1500 * time.Millisecond}, status: 503, after: "2"},
 		{code: "storage_unavailable", status: 503},
 		{code: "overloaded", status: 503},
@@ -104,7 +104,7 @@ func TestInternalErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBank(t)
 			b.service.err = err
-			r := b.request("GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA", "")
+			r := b.request("GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA", "")
 			r.Header.Set("X-Request-Id", "3f2b8c1d-0000-4000-8000-000000000077")
 			w := b.do(r)
 			if p := problemOf(t, w); w.Code != 500 || p.Code != "internal" || strings.Contains(w.Body.String(), "pipe") || strings.Contains(w.Body.String(), "inside") {

@@ -17,11 +17,11 @@ func TestCreate(t *testing.T) {
 	b := newBank(t)
 	w := b.do(b.request("POST", "/v1/step-ups", `{"provider":"singpass","login_hint":"S1234567D","acr_values":"a b","binding_message":"Pay 10",
 		"user_code":"77","requested_expiry":120,"reference":"txn-881","metadata":{"till":"4"}}`))
-	if w.Code != 201 || w.Header().Get("Location") != "/v1/step-ups/su_00NEWAAAAAAAAAAAAAAAAAAAAAAA" || w.Header().Get("Content-Type") != "application/json" {
+	if w.Code != 201 || w.Header().Get("Location") != "/v1/step-ups/su_00NEWAAAAAAAAAAAAAAAAA" || w.Header().Get("Content-Type") != "application/json" {
 		t.Fatalf("%d %v %s", w.Code, w.Header(), w.Body)
 	}
 	var v worker.StepUp
-	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil || v.ID != "su_00NEWAAAAAAAAAAAAAAAAAAAAAAA" {
+	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil || v.ID != "su_00NEWAAAAAAAAAAAAAAAAA" {
 		t.Fatalf("%s: %v", w.Body, err)
 	}
 	want := worker.Request{Caller: "ledger", IdempotencyKey: "k1", Provider: "singpass", Reference: "txn-881", Metadata: map[string]string{"till": "4"},
@@ -40,14 +40,14 @@ func TestForeignIDLooksUnknown(t *testing.T) {
 		{"POST", "/v1/step-ups/{id}/cancel"},
 		{"POST", "/v1/step-ups/{id}/redeliver"},
 	}
-	ids := []string{"su_00NOBODYAAAAAAAAAAAAAAAAAAAA", "su_00CARDSAAAAAAAAAAAAAAAAAAAAA", "su_", "su_" + strings.Repeat("x", 65), "cards1", "..%2fsu_00CARDSAAAAAAAAAAAAAAAAAAAAA", "su_a%00", "su_%EF%BC%91", "su_x:y"}
+	ids := []string{"su_00NOBODYAAAAAAAAAAAAAA", "su_00CARDSAAAAAAAAAAAAAAA", "su_", "su_" + strings.Repeat("x", 65), "cards1", "..%2fsu_00CARDSAAAAAAAAAAAAAAA", "su_a%00", "su_%EF%BC%91", "su_x:y"}
 	get := func(method, path, id string) *httptest.ResponseRecorder {
 		w := b.do(b.request(method, strings.Replace(path, "{id}", id, 1), ""))
 		w.Header().Del("X-Request-Id")
 		return w
 	}
 	for _, rt := range routes {
-		if w := get(rt.method, rt.path, "su_00LEDGERAAAAAAAAAAAAAAAAAAAA"); w.Code != 200 {
+		if w := get(rt.method, rt.path, "su_00LEDGERAAAAAAAAAAAAAA"); w.Code != 200 {
 			t.Errorf("%s %s: own id: %d %s", rt.method, rt.path, w.Code, w.Body)
 		}
 		unknown := get(rt.method, rt.path, ids[0])
@@ -66,7 +66,7 @@ func TestForeignIDLooksUnknown(t *testing.T) {
 func TestList(t *testing.T) {
 	b := newBank(t)
 	w := b.do(b.request("GET", "/v1/step-ups?status=pending&reference=txn%2B1&limit=7&cursor=abc", ""))
-	if w.Code != 200 || !strings.Contains(w.Body.String(), "su_00LEDGERAAAAAAAAAAAAAAAAAAAA") || strings.Contains(w.Body.String(), "su_00CARDSAAAAAAAAAAAAAAAAAAAAA") {
+	if w.Code != 200 || !strings.Contains(w.Body.String(), "su_00LEDGERAAAAAAAAAAAAAA") || strings.Contains(w.Body.String(), "su_00CARDSAAAAAAAAAAAAAAA") {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
 	if want := (worker.Filter{Status: "pending", Reference: "txn+1", Limit: 7, Cursor: "abc"}); b.filters[0] != want {
@@ -97,12 +97,12 @@ func TestQueriesAreStrict(t *testing.T) {
 		{"/v1/step-ups?reference=" + strings.Repeat("r", 129), "reference"},
 		{"/v1/step-ups?reference=%ff", "reference"},
 		{"/v1/step-ups?cursor=" + strings.Repeat("c", 513), "cursor"},
-		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA?wait=61s", "wait"},
-		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA?wait=-1s", "wait"},
-		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA?wait=30", "wait"},
-		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA?wait=", "wait"},
-		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA?wait=9999999999h", "wait"},
-		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA?x=1", "x"},
+		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=61s", "wait"},
+		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=-1s", "wait"},
+		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=30", "wait"},
+		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=", "wait"},
+		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=9999999999h", "wait"},
+		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?x=1", "x"},
 	}
 	for _, tt := range tests {
 		w := b.do(b.request("GET", tt.target, ""))
@@ -124,7 +124,7 @@ func TestQueriesAreStrict(t *testing.T) {
 func TestBodiesOfBodylessRoutes(t *testing.T) {
 	b := newBank(t)
 	for body, want := range map[string]int{"": 200, "{}": 200, `{"force":true}`: 400, "[]": 400, "{}{}": 400} {
-		if w := b.do(b.request("POST", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA/cancel", body)); w.Code != want {
+		if w := b.do(b.request("POST", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA/cancel", body)); w.Code != want {
 			t.Errorf("cancel with body %q: %d %s, want %d", body, w.Code, w.Body, want)
 		}
 	}
@@ -139,15 +139,15 @@ func TestMethodsAndPaths(t *testing.T) {
 	}{
 		{"DELETE", "/v1/step-ups", 405, "GET, POST"},
 		{"HEAD", "/v1/step-ups", 405, "GET, POST"},
-		{"POST", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA", 405, "GET"},
-		{"GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA/cancel", 405, "POST"},
+		{"POST", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA", 405, "GET"},
+		{"GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA/cancel", 405, "POST"},
 		{"OPTIONS", "/v1/step-ups", 405, "GET, POST"},
 		{"POST", "/providers/singpass/jwks.json", 405, "GET, HEAD"},
 		{"GET", "/", 404, ""},
 		{"GET", "/v1/step-ups/", 404, ""},
 		{"GET", "/v1//step-ups", 404, ""},
 		{"GET", "/v1/x/../step-ups", 404, ""},
-		{"GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA/x", 404, ""},
+		{"GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA/x", 404, ""},
 		{"OPTIONS", "*", 404, ""},
 	}
 	for _, tt := range tests {
@@ -197,7 +197,7 @@ func TestPublishedKeys(t *testing.T) {
 
 func TestFixedHeaders(t *testing.T) {
 	b := newBank(t)
-	for _, r := range []*http.Request{b.request("GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA", ""), b.request("GET", "/nothing", ""), b.request("POST", "/v1/step-ups", "{")} {
+	for _, r := range []*http.Request{b.request("GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA", ""), b.request("GET", "/nothing", ""), b.request("POST", "/v1/step-ups", "{")} {
 		r.Header.Set("Origin", "https://elsewhere.example")
 		h := b.do(r).Header()
 		if h.Get("Cache-Control") != "no-store" || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("X-Request-Id") == "" {

@@ -104,7 +104,7 @@ func TestLongPollOutlastsTheServer(t *testing.T) {
 		}
 		_, client := serve(t, b.h)
 		for range 2 { // and the connection can be used again
-			r, _ := http.NewRequest("GET", "http://bank/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA?wait=60s", nil)
+			r, _ := http.NewRequest("GET", "http://bank/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=60s", nil)
 			r.Header.Set("Authorization", "Bearer "+b.ledger)
 			start := time.Now()
 			resp, err := client.Do(r)
@@ -137,7 +137,7 @@ func TestLongPollOutlastsTheServerOverHTTP2(t *testing.T) {
 	srv.EnableHTTP2 = true
 	srv.StartTLS()
 	defer srv.Close()
-	r, _ := http.NewRequest("GET", srv.URL+"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA?wait=200ms", nil)
+	r, _ := http.NewRequest("GET", srv.URL+"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=200ms", nil)
 	r.Header.Set("Authorization", "Bearer "+b.ledger)
 	resp, err := srv.Client().Do(r)
 	if err != nil {
@@ -157,7 +157,7 @@ func TestLongPollEndsOnDrain(t *testing.T) {
 		b.service.wait = func(context.Context, time.Duration) error { <-drain; return nil }
 		_, client := serve(t, b.h)
 		time.AfterFunc(7*time.Second, func() { close(drain) })
-		r, _ := http.NewRequest("GET", "http://bank/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA?wait=60s", nil)
+		r, _ := http.NewRequest("GET", "http://bank/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=60s", nil)
 		r.Header.Set("Authorization", "Bearer "+b.ledger)
 		start := time.Now()
 		resp, err := client.Do(r)
@@ -185,7 +185,7 @@ func TestLongPollEndsWithItsClient(t *testing.T) {
 		_, client := serve(t, b.h)
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
-		r, _ := http.NewRequestWithContext(ctx, "GET", "http://bank/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAAAAAAAA?wait=60s", nil)
+		r, _ := http.NewRequestWithContext(ctx, "GET", "http://bank/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=60s", nil)
 		r.Header.Set("Authorization", "Bearer "+b.ledger)
 		start := time.Now()
 		if _, err := client.Do(r); !errors.Is(err, context.DeadlineExceeded) {

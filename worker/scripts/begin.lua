@@ -1,20 +1,16 @@
 -- The intent, before anything is sent: idempotency key, record, sealed fields, wake-by time.
--- KEYS record, open, personal, idempotency, list, in flight
--- ARGV op, fingerprint, id, wake in ms, idempotency ttl ms, personal fields ttl ms, created ms, list ttl ms, n, n record fields…, personal fields…
-local e = redis.call('HMGET', KEYS[4], 'id', 'fp', 'out', 'op')
-if e[1] then
-  if e[4] == ARGV[1] then return {'ok'} end
-  return {'exists', e[1], e[2], e[3] or ''}
+-- The id is fresh: where the key stands for this very step-up already, this is a repeat.
+-- KEYS record, open, prompt, idempotency, list
+-- ARGV id, idempotency entry, sealed prompt, wake in ms, idempotency ttl ms, prompt ttl ms, created ms, list ttl ms or 0 for no list, record fields…
+local e = redis.call('GET', KEYS[4])
+if e then return e == ARGV[2] and '' or e end
+redis.call('SET', KEYS[4], ARGV[2], 'PX', ARGV[5])
+redis.call('HSET', KEYS[1], unpack(ARGV, 9))
+redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[6])
+redis.call('ZADD', KEYS[2], now() + ARGV[4], ARGV[1])
+if ARGV[8] ~= '0' then
+  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', ARGV[7] - ARGV[8])
+  redis.call('ZADD', KEYS[5], ARGV[7], ARGV[1])
+  redis.call('PEXPIRE', KEYS[5], ARGV[8])
 end
-local n = tonumber(ARGV[9])
-redis.call('HSET', KEYS[4], 'id', ARGV[3], 'fp', ARGV[2], 'op', ARGV[1])
-redis.call('PEXPIRE', KEYS[4], ARGV[5])
-redis.call('HSET', KEYS[1], unpack(ARGV, 10, 9 + n))
-redis.call('HSET', KEYS[3], unpack(ARGV, 10 + n))
-redis.call('PEXPIRE', KEYS[3], ARGV[6])
-redis.call('ZADD', KEYS[2], now() + ARGV[4], ARGV[3])
-redis.call('SADD', KEYS[6], ARGV[3])
-redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', ARGV[7] - ARGV[8])
-redis.call('ZADD', KEYS[5], ARGV[7], ARGV[3])
-redis.call('PEXPIRE', KEYS[5], ARGV[8])
-return {'ok'}
+return ''

@@ -1,5 +1,5 @@
 -- The one final state. Only an approved or denied may pass the fence: the provider says it once.
--- KEYS record, open, personal, events, owned by me, in flight
+-- KEYS record, open, personal, events, owned by me, due, prompt
 -- ARGV op, id, me, gen, 1 to pass the fence, wake in ms, ttls of personal fields, events and record in ms, channel,
 --      n, n record fields…, m, m personal fields…, event fields…
 if again('fop') then return 'ok' end
@@ -11,7 +11,7 @@ if not owner and ARGV[5] ~= '1' then return 'fence' end
 local n = tonumber(ARGV[11])
 local m = tonumber(ARGV[12 + n])
 redis.call('HSET', KEYS[1], 'fop', ARGV[1], unpack(ARGV, 12, 11 + n))
-redis.call('HDEL', KEYS[3], 'ask', 'req', 'raw')
+redis.call('DEL', KEYS[7])
 redis.call('HSET', KEYS[3], unpack(ARGV, 13 + n, 12 + n + m))
 redis.call('PEXPIRE', KEYS[3], ARGV[7])
 if #ARGV > 12 + n + m then
@@ -19,9 +19,9 @@ if #ARGV > 12 + n + m then
   redis.call('PEXPIRE', KEYS[4], ARGV[8])
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[9])
-redis.call('SREM', KEYS[6], ARGV[2])
 if redis.call('HGET', KEYS[1], 'due') == '1' then
   redis.call('ZADD', KEYS[2], now() + ARGV[6], ARGV[2])
+  redis.call('SADD', KEYS[6], ARGV[2])
 else
   redis.call('ZREM', KEYS[2], ARGV[2])
   if owner then

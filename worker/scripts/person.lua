@@ -1,18 +1,24 @@
 -- One more push to a person, if the limits allow it. A repeat of the same push counts once.
--- KEYS in flight, last hour
--- ARGV member, in flight until (ms from now), most in flight, most in an hour
+-- A person is one hash: a field for each push, with when it was made and until when its prompt stands, 0 when it is answered.
+-- KEYS person
+-- ARGV push, in flight until (ms from now), most in flight, most in an hour
 local t = now()
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', t)
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', t - 3600000)
-if redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {'ok', 0} end
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[3]) then
-  return {'busy', redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] - t}
+local all = redis.call('HGETALL', KEYS[1])
+local standing, soonest, recent, oldest = 0, math.huge, 0, math.huge
+for i = 1, #all, 2 do
+  local at, till = pushed(all[i + 1])
+  if till > t then
+    if all[i] == ARGV[1] then return {'ok', 0} end
+    standing, soonest = standing + 1, math.min(soonest, till)
+  end
+  if at > t - 3600000 then
+    recent, oldest = recent + 1, math.min(oldest, at)
+  elseif till <= t then
+    redis.call('HDEL', KEYS[1], all[i])
+  end
 end
-if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[4]) then
-  return {'limited', redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2] + 3600000 - t}
-end
-redis.call('ZADD', KEYS[1], t + ARGV[2], ARGV[1])
-redis.call('ZADD', KEYS[2], t, ARGV[1])
+if standing >= tonumber(ARGV[3]) then return {'busy', soonest - t} end
+if recent >= tonumber(ARGV[4]) then return {'limited', oldest + 3600000 - t} end
+redis.call('HSET', KEYS[1], ARGV[1], t .. ' ' .. t + ARGV[2])
 redis.call('PEXPIRE', KEYS[1], 2 * 3600000)
-redis.call('PEXPIRE', KEYS[2], 3600000)
 return {'ok', 0}

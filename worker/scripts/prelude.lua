@@ -10,3 +10,7 @@ local function mine()
   local f = redis.call('HMGET', KEYS[1], 'own', 'gen')
   return f[1] == ARGV[3] and f[2] == ARGV[4]
 end
+local function pushed(push) -- see person
+  local at, till = string.match(push, '(%d+) (%d+)')
+  return tonumber(at), tonumber(till)
+end

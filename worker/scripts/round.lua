@@ -1,5 +1,5 @@
 -- What a round of webhooks brought; the step-up is let go.
--- KEYS record, open, personal, owned by me
+-- KEYS record, open, personal, owned by me, due
 -- ARGV op, id, me, gen, deliveries, 1 when some are still due, wake in ms, purged at ms or 0, sealed result without the identity or '', purged fields…
 if again() then return {'ok', redis.call('HGET', KEYS[1], 'wk')} end
 if not mine() then return {'fence', '0'} end
@@ -10,6 +10,7 @@ if ARGV[6] == '1' then
   redis.call('ZADD', KEYS[2], now() + ARGV[7], ARGV[2])
 else
   redis.call('ZREM', KEYS[2], ARGV[2])
+  redis.call('SREM', KEYS[5], ARGV[2])
 end
 if ARGV[8] ~= '0' then
   redis.call('HSET', KEYS[1], 'pur', ARGV[8])

@@ -1,6 +1,6 @@
 -- One wake-up, for one of the sweepers that saw the need: the wake number goes up and the wake-by time moves on in one step.
 -- Answers the wake number or '0', the state, how often in a row it was woken, and expires_at in ms.
--- KEYS record, open, in flight
+-- KEYS record, open, due
 -- ARGV op, id, dead owner or '' when the wake-by time passed, ms after expires_at at which a pending one must be woken
 local f = redis.call('HMGET', KEYS[1], 'st', 'own', 'gen', 'woken', 'wn', 'exp', 'wk')
 if again('wop') then return {f[7], f[1], f[5], f[6] or '0'} end
