@@ -229,7 +229,8 @@ func (r *rig) only() string {
 }
 
 // CIBA Core 1.0 §10.1: after an answer that was held for longer than the interval
-// the next poll goes out at once; after a faster one the interval counts from the answer.
+// the next poll goes out at once; after a faster one, and in doubt, the interval
+// counts from the answer.
 func TestPollTimes(t *testing.T) {
 	for _, c := range []struct {
 		holds time.Duration
@@ -237,7 +238,8 @@ func TestPollTimes(t *testing.T) {
 	}{
 		{0, []time.Duration{5, 10, 15, 20, 25}},
 		{2 * time.Second, []time.Duration{5, 12, 19, 26}},
-		{5 * time.Second, []time.Duration{5, 10, 15, 20}},
+		{6 * time.Second, []time.Duration{5, 16, 27, 38}},
+		{8 * time.Second, []time.Duration{5, 13, 21, 29}},
 		{25 * time.Second, []time.Duration{5, 30, 55, 80, 105}},
 	} {
 		t.Run(c.holds.String(), func(t *testing.T) {
