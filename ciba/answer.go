@@ -30,7 +30,7 @@ const blanks = " \t\r\n"
 //
 // encoding/json judges whether it is JSON; after that only the ends of values need to be found, and nothing is copied. Every poll comes
 // through here.
-func readObject(body []byte, want func(name string) *member) error {
+func readObject(body []byte, want func(name []byte) *member) error {
 	if !json.Valid(body) {
 		return whyInvalid(body)
 	}
@@ -46,7 +46,7 @@ func readObject(body []byte, want func(name string) *member) error {
 		if rest[0] == ',' {
 			rest = bytes.TrimLeft(rest[1:], blanks)
 		}
-		switch m := want(member(name).text()); {
+		switch m := want(member(name).bare()); {
 		case m == nil:
 		case *m != nil:
 			return errDuplicate
@@ -104,18 +104,23 @@ func whyInvalid(body []byte) error {
 }
 
 // text is the member's string, or empty when it is absent, null or something else.
-func (m member) text() string {
+func (m member) text() string { return string(m.bare()) }
+
+// bare is text as a part of the body, where nothing in it is escaped.
+func (m member) bare() []byte {
 	if len(m) == 0 || m[0] != '"' {
-		return ""
+		return nil
 	}
-	if !bytes.ContainsFunc(m, func(r rune) bool { return r == '\\' || r >= utf8.RuneSelf }) {
-		return string(m[1 : len(m)-1])
+	for _, c := range m {
+		if c == '\\' || c >= utf8.RuneSelf {
+			var s string
+			if err := json.Unmarshal(m, &s); err != nil {
+				return nil
+			}
+			return []byte(s)
+		}
 	}
-	var s string
-	if err := json.Unmarshal(m, &s); err != nil {
-		return ""
-	}
-	return s
+	return m[1 : len(m)-1]
 }
 
 func (m member) absent() bool { return len(m) == 0 || m[0] == 'n' }
@@ -136,8 +141,8 @@ type answer struct {
 	code, id, traceID              member // errors: RFC 6749 §5.2, and Singpass's two
 }
 
-func (a *answer) want(name string) *member {
-	switch name {
+func (a *answer) want(name []byte) *member {
+	switch string(name) {
 	case "auth_req_id":
 		return &a.authReqID
 	case "expires_in":

@@ -126,11 +126,11 @@ func FuzzReadObject(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		got := map[string]*member{}
-		err := readObject(body, func(name string) *member {
-			if got[name] == nil {
-				got[name] = new(member)
+		err := readObject(body, func(name []byte) *member {
+			if got[string(name)] == nil {
+				got[string(name)] = new(member)
 			}
-			return got[name]
+			return got[string(name)]
 		})
 		var want map[string]json.RawMessage
 		valid := json.Unmarshal(body, &want) == nil && want != nil

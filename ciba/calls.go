@@ -23,11 +23,11 @@ func (c *Client) Authenticate(ctx context.Context, r Request) (ack Ack, err erro
 	if len(c.Check(r)) > 0 {
 		return Ack{}, &Refusal{Code: "invalid_request"}
 	}
-	to, assertion, err := c.prepare(ctx)
+	to, form, err := c.prepare(ctx, c.askPrefix)
 	if err != nil {
 		return Ack{}, err
 	}
-	form := c.askPrefix + assertion + "&" + c.question(r).Encode()
+	form = append(append(form, '&'), c.question(r).Encode()...)
 	err = c.post(ctx, to.auth, form, func(got reply) (err error) {
 		ack, err = judgeAck(got, time.Now())
 		return err
@@ -44,11 +44,11 @@ func (c *Client) Token(ctx context.Context, authReqID string) (idToken string, e
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.TokenTimeout)
 	defer cancel()
 
-	to, assertion, err := c.prepare(ctx)
+	to, form, err := c.prepare(ctx, c.pollPrefix)
 	if err != nil {
 		return "", err
 	}
-	form := c.pollPrefix + assertion + "&auth_req_id=" + url.QueryEscape(authReqID)
+	form = append(append(form, "&auth_req_id="...), url.QueryEscape(authReqID)...)
 	err = c.post(ctx, to.token, form, func(got reply) (err error) {
 		idToken, err = judgeToken(got, time.Now())
 		return err
@@ -56,17 +56,18 @@ func (c *Client) Token(ctx context.Context, authReqID string) (idToken string, e
 	return idToken, err
 }
 
-// prepare gets what every call needs before a byte is sent, so whatever fails here is Transient. An assertion is never used twice.
-func (c *Client) prepare(ctx context.Context) (*endpoints, string, error) {
+// prepare gets what every call needs before a byte is sent, so whatever fails here is Transient: where to, and the form up to and with the
+// assertion, which is never used twice.
+func (c *Client) prepare(ctx context.Context, prefix string) (*endpoints, []byte, error) {
 	to, err := c.endpoints(ctx)
 	if err != nil {
-		return nil, "", &Transient{Err: err}
+		return nil, nil, &Transient{Err: err}
 	}
-	assertion, err := c.cfg.Keys.Assertion(c.cfg.ClientID, c.cfg.Audience, time.Now())
-	if err != nil {
-		return nil, "", &Transient{Err: errors.New("signing client assertion failed")}
+	form := append(make([]byte, 0, 1<<10), prefix...) // a poll needs some 800 bytes
+	if form, err = c.asserter.Append(form, time.Now()); err != nil {
+		return nil, nil, &Transient{Err: errors.New("signing client assertion failed")}
 	}
-	return to, assertion, nil
+	return to, form, nil
 }
 
 // question is the Request as form parameters. After Check, a Singpass request has nothing but scope and login_hint.
@@ -91,9 +92,11 @@ func (c *Client) question(r Request) url.Values {
 	return form
 }
 
+var clientSpan = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient)}
+
 // span traces one exchange by its outcome and status. It records no error text and nothing of the request.
 func (c *Client) span(ctx context.Context, name string) (context.Context, func(error)) {
-	ctx, span := c.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := c.tracer.Start(ctx, name, clientSpan...)
 	return ctx, func(err error) {
 		defer span.End()
 		if !span.IsRecording() {

@@ -119,8 +119,8 @@ func hinted(token string) (iss, sub string, err error) {
 		return "", "", errors.New("id_token_hint is not a compact JWS")
 	}
 	var claims struct{ iss, sub member }
-	err = readObject(payload, func(name string) *member {
-		switch name {
+	err = readObject(payload, func(name []byte) *member {
+		switch string(name) {
 		case "iss":
 			return &claims.iss
 		case "sub":

@@ -62,9 +62,10 @@ type Client struct {
 	http   http.RoundTripper
 	tracer trace.Tracer
 
-	askPrefix  string      // the parts of the two forms that never change, encoded
-	pollPrefix string      //
-	header     http.Header // of every POST; shared by all of them, so never written to
+	asserter   *jose.Asserter
+	askPrefix  string        // the parts of the two forms that never change, encoded
+	pollPrefix string        //
+	blank      *http.Request // what all POSTs have in common; copied for each, its header shared, so never written to
 
 	discovery discovery
 	keys      *jose.KeySet
@@ -84,15 +85,23 @@ func New(cfg Config) (*Client, error) {
 	if cfg.AuthTimeout == 0 {
 		cfg.AuthTimeout = 15 * time.Second
 	}
+	asserter, err := cfg.Keys.Asserter(cfg.ClientID, cfg.Audience)
+	if err != nil {
+		return nil, fmt.Errorf("ciba client: %w", err)
+	}
 	c := &Client{
-		cfg:    cfg,
-		http:   cfg.HTTP.Transport,
-		tracer: otel.Tracer("stepup/ciba"),
-		header: http.Header{
-			"Content-Type":    {"application/x-www-form-urlencoded"},
-			"Accept":          {"application/json"},
-			"Accept-Encoding": {"identity"}, // whatever the Transport's setting: an inflated answer has no honest size
-			"User-Agent":      {"stepup"},
+		cfg:      cfg,
+		http:     cfg.HTTP.Transport,
+		tracer:   otel.Tracer("stepup/ciba"),
+		asserter: asserter,
+		blank: &http.Request{
+			Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+			Header: http.Header{
+				"Content-Type":    {"application/x-www-form-urlencoded"},
+				"Accept":          {"application/json"},
+				"Accept-Encoding": {"identity"}, // whatever the Transport's setting: an inflated answer has no honest size
+				"User-Agent":      {"stepup"},
+			},
 		},
 		askPrefix:  assertionType + "&client_assertion=",
 		pollPrefix: "grant_type=" + url.QueryEscape(grantType) + "&" + assertionType + "&client_assertion=",

@@ -92,8 +92,8 @@ func (c *Client) fetchEndpoints(ctx context.Context) (*endpoints, error) {
 // served it (OpenID Connect Discovery §4.3).
 func readMetadata(body []byte, issuer string, allowHTTP bool) (*endpoints, error) {
 	var iss, auth, token, keys member
-	err := readObject(body, func(name string) *member {
-		switch name {
+	err := readObject(body, func(name []byte) *member {
+		switch string(name) {
 		case "issuer":
 			return &iss
 		case "backchannel_authentication_endpoint":

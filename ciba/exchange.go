@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -39,20 +38,12 @@ type reply struct {
 // and why there is a GetBody (an idle connection that the provider has just closed costs nothing), or the request carries an
 // Idempotency-Key header, which would not be safe and which we never send. Nor is there an http.Client, whose business redirects are:
 // 307 and 308 would carry the client assertion to another address.
-func (c *Client) post(ctx context.Context, to *url.URL, form string, judge func(reply) error) error {
+func (c *Client) post(ctx context.Context, to *url.URL, form []byte, judge func(reply) error) error {
 	var w wire
-	req := (&http.Request{
-		Method:        http.MethodPost,
-		URL:           to,
-		Host:          to.Host,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        c.header,
-		Body:          io.NopCloser(strings.NewReader(form)),
-		GetBody:       func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(form)), nil },
-		ContentLength: int64(len(form)),
-	}).WithContext(httptrace.WithClientTrace(ctx, w.trace()))
+	req := c.blank.WithContext(httptrace.WithClientTrace(ctx, w.watch()))
+	req.URL, req.Host = to, to.Host
+	req.Body, req.ContentLength = bodyOf(form), int64(len(form))
+	req.GetBody = func() (io.ReadCloser, error) { return bodyOf(form), nil }
 
 	if err := ctx.Err(); err != nil {
 		return &Transient{Err: printable(err)}
@@ -66,6 +57,9 @@ func (c *Client) post(ctx context.Context, to *url.URL, form string, judge func(
 	}
 	return withReply(resp, judge)
 }
+
+// bodyOf is of a type that net/http knows to be in memory: any other would cost a second write to the network, after the headers'.
+func bodyOf(form []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(form)) }
 
 // get fetches something public. It may be repeated by anybody.
 func (c *Client) get(ctx context.Context, from *url.URL) (body []byte, err error) {
@@ -126,13 +120,15 @@ func withReply(resp *http.Response, judge func(reply) error) error {
 // wire notes how far a request got. A Transport tells GetConn when it looks for a connection and GotConn when it has one, dialled and
 // with TLS up; only after that can a byte of the request be written. Later marks (WroteHeaders) are no use: a request that is given up
 // may still be written a moment later by another goroutine.
-type wire struct{ sought, found atomic.Bool }
+type wire struct {
+	sought, found atomic.Bool
+	trace         httptrace.ClientTrace
+}
 
-func (w *wire) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		GetConn: func(string) { w.sought.Store(true) },
-		GotConn: func(httptrace.GotConnInfo) { w.found.Store(true) },
-	}
+func (w *wire) watch() *httptrace.ClientTrace {
+	w.trace.GetConn = func(string) { w.sought.Store(true) }
+	w.trace.GotConn = func(httptrace.GotConnInfo) { w.found.Store(true) }
+	return &w.trace
 }
 
 // untouched reports that nothing was sent. A RoundTripper that tells nothing is not believed to have sent nothing.

@@ -124,7 +124,11 @@ func FuzzReadKeys(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if _, err := k.Assertion("c", "a", w.Now); err != nil {
+		asserter, err := k.Asserter("c", "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := asserter.Append(nil, w.Now); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := readPublished(k.Public(), everything.Signing); err != nil {

@@ -213,11 +213,19 @@ func TestAssertion(t *testing.T) {
 			t.Fatal(err)
 		}
 		key, _ := set.Key(0)
+		asserter, err := k.Asserter(`client "1"`, "https://id.example/a?b=1&c=2")
+		if err != nil {
+			t.Fatal(err)
+		}
 		jtis := map[string]bool{}
 		for range 50 { // R and S with leading zeros come up
-			token, err := k.Assertion(`client "1"`, "https://id.example/a?b=1&c=2", now)
+			raw, err := asserter.Append([]byte("client_assertion="), now)
 			if err != nil {
 				t.Fatal(err)
+			}
+			token, ok := strings.CutPrefix(string(raw), "client_assertion=")
+			if !ok {
+				t.Fatal("what was there before the assertion is gone")
 			}
 			payload, err := jws.Verify([]byte(token), jws.WithKey(alg, key))
 			if err != nil {
@@ -246,8 +254,8 @@ func TestAssertion(t *testing.T) {
 			t.Errorf("%d different jti in 50 assertions", len(jtis))
 		}
 		for _, c := range [][2]string{{"", "x"}, {"x", ""}} {
-			if _, err := k.Assertion(c[0], c[1], now); err == nil {
-				t.Errorf("assertion of %q for %q", c[0], c[1])
+			if _, err := k.Asserter(c[0], c[1]); err == nil {
+				t.Errorf("assertions of %q for %q", c[0], c[1])
 			}
 		}
 	}
@@ -278,12 +286,17 @@ func TestRedacted(t *testing.T) {
 		canaries = append(canaries, string(d), fmt.Sprintf("%x", d), fmt.Sprintf("%X", d), fmt.Sprint(d), strings.Trim(fmt.Sprint(d), "[]"))
 	}
 	opener := w.opener(t, "singpass")
+	asserter, err := w.keys.Asserter(w.ClientID, w.Issuer)
+	if err != nil {
+		t.Fatal(err)
+	}
 	type hidden struct {
 		k *Keys
 		v Keys
 	}
 	for name, v := range map[string]any{
 		"keys": w.keys, "keys by value": *w.keys, "in a slice": []*Keys{w.keys}, "in a map": map[string]any{"k": *w.keys}, "opener": opener, "opener by value": *opener,
+		"asserter": asserter, "asserter by value": *asserter,
 		"unexported": hidden{w.keys, *w.keys}, "token": token, "token pointer": &token, "tokens": []Token{token}, "subject": subject, "subjects": map[string]Subject{"x": subject},
 		"in an error": fmt.Errorf("x: %v %v", w.keys, token),
 	} {
