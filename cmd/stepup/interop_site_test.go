@@ -31,6 +31,7 @@ type site struct {
 	secrets   []string // of its webhook, all active
 	redis     *redis.Client
 	providers map[string]*peers.Provider // by name: the content encryption of its ID tokens, in lower case
+	poll      string                     // the setting
 	inbox     mailbox
 	serve     *serving
 
@@ -41,28 +42,42 @@ type site struct {
 // startSite does what an operator does, in that order: keys, secrets, configuration, check, serve.
 func startSite(t *testing.T, contents ...string) *site {
 	t.Helper()
-	peers.Need(t)
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Fatal("curl is not installed; `make test` installs it, or: apt-get install curl")
 	}
-	s := &site{dir: t.TempDir(), words: map[string]string{}, providers: map[string]*peers.Provider{}}
-	s.makeSecrets(t)
+	s := newSite(t)
 	for _, content := range contents {
 		s.providers[strings.ToLower(content)] = peers.StartProvider(t, peers.ProviderOptions{
 			ClientID: "bank", ClientJWKS: s.read(t, "secrets/public.jwks.json"), Content: content, ExpiresIn: 30 * time.Second,
 		})
 	}
+	s.open(t)
+	return s
+}
+
+// newSite is a site with its keys and secrets, and nothing else yet.
+func newSite(t *testing.T) *site {
+	t.Helper()
+	peers.Need(t)
+	s := &site{dir: t.TempDir(), words: map[string]string{}, providers: map[string]*peers.Provider{}, poll: "{interval: 1s}"}
+	s.makeSecrets(t)
+	return s
+}
+
+// open starts what is around the service, and the service.
+func (s *site) open(t *testing.T) {
+	t.Helper()
 	at := redistest.Start(t)
 	s.redis = redis.NewClient(&redis.Options{Addr: at})
 	t.Cleanup(func() { s.redis.Close() })
 	bank := httptest.NewServer(&s.inbox)
 	t.Cleanup(bank.Close)
 	s.write(t, "stepup.yaml", s.configuration(at, bank.URL))
-	if said := s.stepup(t, "check", "--online", "--config", "stepup.yaml"); !strings.Contains(said, "good: 2 providers, 1 caller") {
+	good := fmt.Sprintf("good: %d provider", len(s.providers))
+	if said := s.stepup(t, "check", "--online", "--config", "stepup.yaml"); !strings.Contains(said, good) || !strings.Contains(said, ", 1 caller") {
 		t.Errorf("stepup check said:\n%s", said)
 	}
 	s.serve = serve(t, s.dir)
-	return s
 }
 
 func (s *site) makeSecrets(t *testing.T) {
@@ -120,8 +135,8 @@ providers:
     keys_file: secrets/private.jwks.json
     id_token: encrypted
     bind: subject
-    poll: {interval: 1s}
-`, name, s.providers[name].Issuer)
+    poll: %s
+`, name, s.providers[name].Issuer, s.poll)
 	}
 	return c.String()
 }

@@ -1,12 +1,14 @@
 package peers
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -27,6 +29,9 @@ type ProviderOptions struct {
 	// ExpiresIn is how long a request stands, in whole seconds. Default: 120 s.
 	// The provider counts in whole seconds and may expire up to 1 s early.
 	ExpiresIn time.Duration
+	// Issuer is the name of a provider that is reached through a proxy. Default:
+	// where it listens.
+	Issuer string
 }
 
 // Provider is a running oidc-provider with one client. It names no interval,
@@ -38,7 +43,8 @@ type ProviderOptions struct {
 // (access_denied at the backchannel endpoint); a hint that begins with "other"
 // is answered by "somebody-else".
 type Provider struct {
-	Issuer string // http://127.0.0.1:PORT
+	Issuer  string // http://127.0.0.1:PORT
+	Address string // 127.0.0.1:PORT, where it listens
 
 	t       testing.TB
 	control string
@@ -48,7 +54,7 @@ type Provider struct {
 func StartProvider(t testing.TB, o ProviderOptions) *Provider {
 	t.Helper()
 	args := []string{"--expect-stdin", "--client-jwks", string(o.ClientJWKS)}
-	for name, value := range map[string]string{"--client-id": o.ClientID, "--enc": o.Content, "--alg": o.KeyManagement} {
+	for name, value := range map[string]string{"--client-id": o.ClientID, "--enc": o.Content, "--alg": o.KeyManagement, "--issuer": o.Issuer} {
 		if value != "" {
 			args = append(args, name, value)
 		}
@@ -64,7 +70,9 @@ func StartProvider(t testing.TB, o ProviderOptions) *Provider {
 	if err := json.Unmarshal([]byte(line), &at); err != nil {
 		t.Fatalf("peers: starting the provider: reading its first line: %v", err)
 	}
-	return &Provider{Issuer: at.Listening, t: t, control: at.Control}
+	return &Provider{
+		Issuer: cmp.Or(o.Issuer, at.Listening), Address: strings.TrimPrefix(at.Listening, "http://"), t: t, control: at.Control,
+	}
 }
 
 // Approve answers the newest request for a login hint with yes. It waits up to

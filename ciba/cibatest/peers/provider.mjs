@@ -1,10 +1,10 @@
 // A CIBA provider in poll mode that is not ours: npm oidc-provider on loopback.
 //
 //   node provider.mjs --client-jwks '{"keys":[…public keys…]}' [--client-id bank] [--port 0]
-//        [--enc A256CBC-HS512|A256GCM|none] [--alg ECDH-ES+A256KW] [--expires 120] [--expect-stdin]
+//        [--enc A256CBC-HS512|A256GCM|none] [--alg ECDH-ES+A256KW] [--expires 120] [--issuer URL] [--expect-stdin]
 //
 // It prints one line, {"listening":"http://127.0.0.1:PORT","control":"http://127.0.0.1:PORT"},
-// and serves until it is ended; with --expect-stdin also until standard input closes, so that
+// and serves until it is ended; --issuer names it by another URL, for a proxy in front of it; with --expect-stdin also until standard input closes, so that
 // it never outlives the test that started it.
 //
 // Login hints are accounts. A hint that begins with
@@ -28,6 +28,7 @@ const {values: args} = parseArgs({options: {
   enc: {type: 'string', default: 'A256CBC-HS512'},
   alg: {type: 'string', default: 'ECDH-ES+A256KW'},
   expires: {type: 'string', default: '120'}, // seconds that a request stands
+  issuer: {type: 'string'}, // default: where it listens
   'expect-stdin': {type: 'boolean', default: false},
 }});
 if (!args['client-jwks']) {
@@ -186,8 +187,8 @@ function listen(server, port) {
 
 // The issuer holds the port, so the listener comes first and the provider after it.
 const front = http.createServer();
-const issuer = await listen(front, Number(args.port));
-const provider = new Provider(issuer, configuration);
+const listening = await listen(front, Number(args.port));
+const provider = new Provider(args.issuer ?? listening, configuration);
 provider.use(witness);
 provider.on('server_error', (ctx, err) => console.error(err));
 for (const event of ['backchannel_authentication.error', 'grant.error']) {
@@ -201,4 +202,4 @@ const phone = await listen(control(provider), 0);
 if (args['expect-stdin']) {
   process.stdin.on('end', () => process.exit(0)).on('error', () => process.exit(0)).resume();
 }
-console.log(JSON.stringify({listening: issuer, control: phone}));
+console.log(JSON.stringify({listening, control: phone}));
