@@ -35,6 +35,7 @@ type column struct {
 
 	creates float64 // a second, 32 at a time
 	weight  weight
+	kinds   []kind // of key
 
 	asked    int             // step-ups that were asked to be approved
 	webhooks []time.Duration // from approval to webhook, sorted

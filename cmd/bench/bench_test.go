@@ -2,7 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
+	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -31,10 +35,11 @@ func TestRun(t *testing.T) {
 		name     string
 		args     []string
 		interval time.Duration
-		columns  int
+		head     string
 	}{
-		{"over HTTP", []string{"-interval", "1s", "-for", "2s", "-baseline"}, time.Second, 2},
-		{"engine", []string{"-interval", "200ms", "-for", "1s", "-engine"}, 200 * time.Millisecond, 1},
+		{"over HTTP", []string{"-interval", "1s", "-for", "1s", "-baseline", "-naive"}, time.Second, "service baseline naive ÷ baseline ÷ naive"},
+		{"over TLS", []string{"-interval", "1s", "-for", "1s", "-tls", "2"}, time.Second, "service"},
+		{"engine", []string{"-interval", "200ms", "-for", "1s", "-engine"}, 200 * time.Millisecond, "service"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -49,7 +54,7 @@ func TestRun(t *testing.T) {
 			for name, ok := range map[string]func(v float64) bool{
 				"polls":                        func(v float64) bool { return v >= 20 },
 				"polls/s":                      func(v float64) bool { return v > 0 && v <= 1.1*20/row.interval.Seconds() },
-				"CPU a poll, this process, µs": func(v float64) bool { return v > 0 },
+				"CPU a poll, this process, µs": func(v float64) bool { return v >= 0 }, // the tests beside it count as idle too
 				"overlaps":                     func(v float64) bool { return v == 0 },
 				"early polls":                  func(v float64) bool { return v == 0 },
 				"other answers":                func(v float64) bool { return v == 0 },
@@ -62,10 +67,88 @@ func TestRun(t *testing.T) {
 					t.Errorf("%s is %v", name, v)
 				}
 			}
-			if head := strings.Fields(strings.SplitN(out.String(), "\n", 4)[2]); head[0] != "service" || (len(head) == 3) != (row.columns == 2) {
-				t.Errorf("columns are %v", head)
+			if head := strings.Join(strings.Fields(strings.SplitN(out.String(), "\n", 4)[2]), " "); head != row.head {
+				t.Errorf("columns are %s", head)
+			}
+			if v := cell(t, out.String(), "stepup:{poll-n}:su:<id>"); v != 1 {
+				t.Errorf("%v records a step-up", v)
 			}
 		})
+	}
+}
+
+// Creates are measured at each number of callers, and nothing is polled meanwhile.
+func TestCreates(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	var progress buffer
+	code := command(t.Context(), strings.Fields("-creates -for 1s -format json -redis redis://"+redistest.Start(t)+"/3"), &out, &progress)
+	t.Logf("%s\n%s", &progress, &out)
+	var ts tables
+	if err := json.Unmarshal(out.Bytes(), &ts); err != nil || code != 0 {
+		t.Fatalf("exit code %d, %v", code, err)
+	}
+	for column := range callers {
+		rate, _ := ts[0].value(rowCreates, column)
+		sent, _ := ts[0].value("Redis commands sent a create", column)
+		if rate <= 0 || sent <= 1 {
+			t.Errorf("%s: %v creates/s, %v commands each", ts[0].Columns[column], rate, sent)
+		}
+	}
+}
+
+// The report keeps the words around its tables, and says of each limit whether it is kept.
+func TestReport(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "report.md")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	num := func(values ...float64) (p []*float64) {
+		for i := range values {
+			p = append(p, &values[i])
+		}
+		return p
+	}
+	ran := 0
+	measure := func(context.Context, []string) (tables, error) {
+		ran++
+		return tables{{Title: "T", Columns: []string{"service", "baseline", "naive"}, Rows: []tableRow{
+			{Name: rowSelf, Values: num(90, 100, 200), Digits: 1, Ratio: true},
+			{Name: rowRedis, Values: []*float64{num(10)[0], nil, nil}, Digits: 1},
+			{Name: rowLateP99, Values: num(3, 1, 1), Ratio: true},
+		}}}, nil
+	}
+	write("no place for tables")
+	if err := report(t.Context(), file, io.Discard, measure); err == nil || ran != 0 {
+		t.Errorf("a file without markers: %v after %d runs", err, ran)
+	}
+	write("before\n" + reportBegin + "\nold\n" + reportEnd + "\nafter\n")
+	for range 2 { // the second time finds what the first has written
+		if err := report(t.Context(), file, io.Discard, measure); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]int{
+		"before\n" + reportBegin: 1, reportEnd + "\nafter\n": 1, "old": 0,
+		"| CPU a poll, this process, µs | 90.0 | 100.0 | 200.0 | 0.90 | 0.45 |":       len(parts),
+		"| CPU a poll, Go and Redis, ÷ baseline; " + few + " | ≤ 1.2 | 1.00 | kept |": 1,
+		"| CPU a poll, Go and Redis, ÷ naive; " + many + " | ≤ 0.5 | 0.50 | kept |":   1,
+		"| late p99 ÷ baseline; " + few + " | ≤ 1.5 | 3.00 | **missed** |":            1,
+		"| " + rowMemory + "; " + many + " | ≤ 2000 | – | not measured |":             1,
+	} {
+		if n := strings.Count(string(got), text); n != want {
+			t.Errorf("%d times, want %d: %s", n, want, text)
+		}
+	}
+	if t.Failed() {
+		t.Logf("%s", got)
 	}
 }
 
@@ -94,6 +177,11 @@ func TestFlags(t *testing.T) {
 		{"-interval 200ms", 2, "whole seconds"},
 		{"-interval 5ms -engine", 2, "10ms to 60s"},
 		{"-for 1ms", 2, "-for must be"},
+		{"-engine -naive", 2, "no meaning with -engine"},
+		{"-creates -baseline", 2, "compares nothing"},
+		{"-tls 3", 2, "-tls must be"},
+		{"-format html", 2, "-format must be"},
+		{"-report none.md", 1, "reading the report"},
 		{"ten", 2, "only flags"},
 		{"-redis https://user:password@127.0.0.1/", 1, "not a redis://"},
 		{"-redis redis://127.0.0.1:1/", 1, "taking the Redis"},

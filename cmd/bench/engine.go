@@ -112,6 +112,6 @@ func (e *engine) approved(context.Context) (map[string]time.Time, error) {
 	return at, nil
 }
 
-func (e *engine) cpu(context.Context) (time.Duration, error) { return 0, nil }
+func (e *engine) used(context.Context) (consumption, error) { return consumption{}, nil }
 
 func (e *engine) close() {}

@@ -1,7 +1,9 @@
 // Command bench measures what one polling process of stepup costs. It keeps a number of step-ups in flight against the simulated
 // provider, which runs in a process of its own, and prints one table: the costs of a poll in this process and in Redis, how late
 // polls were, how long an approval takes to become a webhook, and what a step-up in flight weighs. With -baseline the same
-// provider is then polled by the least code that could do it, one goroutine a step-up and no storage, and the table has the ratio.
+// provider is then polled by the least code that could do it, one goroutine a step-up and no storage, and with -naive by what a first
+// reader of the libraries' pages would write; the table has the ratios. With -creates the creates are measured instead of the polls, and
+// -report runs the whole set and writes deploy/PERFORMANCE.md.
 //
 // What is measured is wired as `stepup serve` wires it. Everything is on loopback and ends by itself.
 package main
@@ -29,16 +31,23 @@ Keeps step-ups in flight against a simulated provider and prints what polling th
   approvals some step-ups more, 5 % of -n, that are approved while the others go on: approval to webhook
   drain     the service stops and lets go of everything
   baseline  with -baseline: ramp-up, warm-up and steady once more with a goroutine a step-up, the same client and no storage
+  naive     with -naive: the same with jwx, url.Values, net/http and encoding/json used as their first pages show
+
+With -creates a run is: creates with 1, 8, 32 and 128 callers side by side, each -for; nothing is polled meanwhile.
 
 Lateness is taken at the provider, the same way for both: arrival - (previous answer + interval), in that process's clock.
 An approval counts from the moment the provider answers with tokens. CPU is user + system time. Commands that Redis runs
 inside scripts are mostly asynq's heartbeat: every 5 s it writes a line for each task it runs. Numbers of a busy machine are
-noisy: compare the columns of one run, not two runs, and look at how busy the machine was with other programs.
+noisy: compare the columns of one run, not two runs, and look at how busy the machine was with other programs. In every column a poll's
+CPU is all that the process used: garbage collection, timers, scheduling and system calls are in it.
 
 Exit code: 0; 1 when polls overlapped or came early, a webhook did not come, or the run failed; 2 for wrong flags.
 
 Examples:
-  go run ./cmd/bench -n 10000 -interval 5s -for 60s -baseline
+  go run ./cmd/bench -n 10000 -interval 5s -for 60s -baseline -naive
+  go run ./cmd/bench -creates -for 5s
+  go run ./cmd/bench -n 1000 -tls 2 -baseline
+  go run ./cmd/bench -report deploy/PERFORMANCE.md
   go run ./cmd/bench -n 50000 -engine -cpuprofile cpu.pprof
   go run ./cmd/bench -redis redis://127.0.0.1:6379/5
 
@@ -53,6 +62,11 @@ type settings struct {
 	redis      string // URL; empty: a redis-server of our own
 	engine     bool
 	baseline   bool
+	naive      bool
+	creates    bool
+	tls        string // HTTP version under TLS; empty: no TLS
+	format     string
+	report     string
 	cpuprofile string
 	memprofile string
 }
@@ -75,9 +89,12 @@ func command(ctx context.Context, args []string, out, progress io.Writer) int {
 	case err != nil:
 		return 2
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.bound())
-	defer cancel()
-	if err := run(ctx, s, out, progress); err != nil {
+	if s.report != "" {
+		err = report(ctx, s.report, progress, func(ctx context.Context, args []string) (tables, error) { return runSelf(ctx, args, progress) })
+	} else {
+		err = run(ctx, s, out, progress)
+	}
+	if err != nil {
 		fmt.Fprintln(progress, "bench:", err)
 		return 1
 	}
@@ -93,6 +110,11 @@ func parse(args []string, errs io.Writer) (settings, error) {
 	f.DurationVar(&s.steady, "for", 30*time.Second, "how long to measure, 1s to 20m; at least two intervals say something")
 	f.StringVar(&s.redis, "redis", "", "redis:// or rediss:// or unix:// URL of an empty database, emptied again at the end; other users of the same server are counted\n(default: a redis-server of its own without persistence)")
 	f.BoolVar(&s.baseline, "baseline", false, "measure also the least code that could poll, and print the ratio")
+	f.BoolVar(&s.naive, "naive", false, "measure also what a first reader of the libraries' pages would write, and print the ratio")
+	f.BoolVar(&s.creates, "creates", false, "measure creates instead of polls")
+	f.StringVar(&s.tls, "tls", "", "speak with the simulated provider by TLS and this version of HTTP: 1.1 or 2 (default: HTTP/1.1 without TLS)")
+	f.StringVar(&s.format, "format", "text", "of the tables: text, markdown or json")
+	f.StringVar(&s.report, "report", "", "run the set of measurements, about eight minutes, and write its tables between the markers in this `file`")
 	f.BoolVar(&s.engine, "engine", false, "answer polls in this process, without HTTP, signatures and JSON: the cost of the engine alone")
 	f.StringVar(&s.cpuprofile, "cpuprofile", "", "write a CPU profile of the service's steady part to this `file`")
 	f.StringVar(&s.memprofile, "memprofile", "", "write a profile of the service's heap with everything in flight to this `file`")
@@ -118,6 +140,10 @@ func (s settings) check(rest []string) error {
 		}
 	}
 	no(len(rest) > 0, "there are only flags; -h shows them")
+	no(s.engine && (s.naive || s.tls != ""), "-naive and -tls have no meaning with -engine")
+	no(s.creates && (s.baseline || s.naive), "-creates compares nothing")
+	no(s.tls != "" && s.tls != "1.1" && s.tls != "2", "-tls must be 1.1 or 2")
+	no(s.format != "text" && s.format != "markdown" && s.format != "json", "-format must be text, markdown or json")
 	no(s.n < 1 || s.n > 200_000, "-n must be 1 to 200000")
 	// The protocol's interval is a number of whole seconds (CIBA Core 1.0 §7.3).
 	no(!s.engine && (s.interval < time.Second || s.interval%time.Second != 0), "-interval must be whole seconds, at least 1s, unless -engine is given")
@@ -129,14 +155,24 @@ func (s settings) check(rest []string) error {
 // bound ends a run that does not get on: a create takes well under 20 ms, and the life of a request is an hour (expiresIn).
 func (s settings) bound() time.Duration {
 	phases := time.Duration(1)
-	if s.baseline {
-		phases = 2
+	for _, more := range []bool{s.baseline, s.naive} {
+		if more {
+			phases++
+		}
+	}
+	if s.creates {
+		phases = time.Duration(len(callers))
 	}
 	return phases*(s.steady+4*s.interval+time.Duration(s.n)*10*time.Millisecond) + 3*time.Minute
 }
 
 // run is one run of the benchmark.
 func run(ctx context.Context, s settings, out, progress io.Writer) error {
+	if s.creates {
+		s.interval = time.Minute // so that nothing is polled meanwhile
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.bound())
+	defer cancel()
 	store, err := openRedis(ctx, s.redis)
 	if err != nil {
 		return err
@@ -150,20 +186,44 @@ func run(ctx context.Context, s settings, out, progress io.Writer) error {
 
 	say := func(format string, args ...any) { fmt.Fprintf(progress, format+"\n", args...) }
 	b := &bench{settings: s, store: store, target: t, say: say}
-	service, err := b.service(ctx)
+	if s.creates {
+		tables, err := b.createTables(ctx)
+		return errors.Join(err, tables.print(out, s.format))
+	}
+	columns, err := b.columns(ctx)
 	if err != nil {
 		return err
 	}
-	columns := []*column{service}
-	if s.baseline {
-		plain, err := b.plain(ctx)
-		if err != nil {
-			return err
-		}
-		columns = append(columns, plain)
-	}
-	if err := printTable(out, s, columns); err != nil {
-		return fmt.Errorf("printing the table: %w", err)
+	if err := b.tables(columns).print(out, s.format); err != nil {
+		return fmt.Errorf("printing the tables: %w", err)
 	}
 	return b.verdict(columns)
+}
+
+// columns measures the service and what it is compared with, one after the other.
+func (b *bench) columns(ctx context.Context) ([]*column, error) {
+	service, err := b.service(ctx)
+	if err != nil {
+		return nil, err
+	}
+	columns := []*column{service}
+	var loops []loop
+	if b.baseline {
+		loops = append(loops, b.baselineLoop())
+	}
+	if b.naive {
+		l, err := b.naiveLoop()
+		if err != nil {
+			return nil, err
+		}
+		loops = append(loops, l)
+	}
+	for _, l := range loops {
+		c, err := b.measureLoop(ctx, l)
+		if err != nil {
+			return nil, err
+		}
+		columns = append(columns, c)
+	}
+	return columns, nil
 }

@@ -21,6 +21,8 @@ type snapshot struct {
 	rss                 int64         // of this process, bytes; 0: this system does not tell
 	stacks, heap        int64         // Go's share of rss, bytes
 	goroutines          int
+	allocated, objects  uint64        // bytes and number
+	connections         int64         // that the target has accepted
 	machine             time.Duration // CPU that the whole machine has used; 0: this system does not tell
 }
 
@@ -29,18 +31,26 @@ func (b *bench) snapshot(ctx context.Context) (s snapshot, err error) {
 	if s.self, err = ownCPU(); err != nil {
 		return s, fmt.Errorf("reading our CPU time: %w", err)
 	}
-	if s.target, err = b.target.cpu(ctx); err != nil {
+	target, err := b.target.used(ctx)
+	if err != nil {
 		return s, fmt.Errorf("reading the simulated provider's CPU time: %w", err)
 	}
+	s.target, s.connections = target.CPU, target.Connections
+	s.readRuntime()
 	s.rss, s.machine, s.sent = residentSet(), machineCPU(), b.store.sent.Load()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	s.stacks, s.heap, s.goroutines = int64(m.StackInuse), int64(m.HeapInuse), runtime.NumGoroutine()
 	info, err := b.store.admin.Info(ctx, "all").Result()
 	if err != nil {
 		return s, fmt.Errorf("reading Redis's INFO: %w", err)
 	}
 	return s, s.readInfo(info)
+}
+
+// readRuntime takes what the Go runtime tells of itself.
+func (s *snapshot) readRuntime() {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	s.allocated, s.objects = m.TotalAlloc, m.Mallocs
+	s.stacks, s.heap, s.goroutines = int64(m.StackInuse), int64(m.HeapInuse), runtime.NumGoroutine()
 }
 
 // readInfo takes what it needs from INFO all.
@@ -83,6 +93,8 @@ type spent struct {
 	seconds             float64
 	self, target, redis time.Duration
 	sent, run           float64 // Redis commands
+	allocated, objects  float64
+	connections         float64
 	others              float64 // share of the machine that was busy with other programs; below 0: not known
 }
 
@@ -90,7 +102,9 @@ func (s snapshot) since(earlier snapshot) spent {
 	u := spent{
 		seconds: s.at.Sub(earlier.at).Seconds(),
 		self:    s.self - earlier.self, target: s.target - earlier.target, redis: s.redis - earlier.redis,
-		sent: float64(s.sent - earlier.sent), run: float64(s.run - earlier.run), others: -1,
+		allocated: float64(s.allocated - earlier.allocated), objects: float64(s.objects - earlier.objects),
+		connections: float64(s.connections - earlier.connections),
+		sent:        float64(s.sent - earlier.sent), run: float64(s.run - earlier.run), others: -1,
 	}
 	if s.machine > 0 {
 		busy := s.machine - earlier.machine - u.self - u.target - u.redis
@@ -109,7 +123,9 @@ func (u spent) beyond(idle spent) spent {
 	return spent{
 		seconds: u.seconds, others: u.others,
 		self: less(u.self, idle.self), target: less(u.target, idle.target), redis: less(u.redis, idle.redis),
-		sent: max(0, u.sent-share*idle.sent), run: max(0, u.run-share*idle.run),
+		allocated: max(0, u.allocated-share*idle.allocated), objects: max(0, u.objects-share*idle.objects),
+		connections: u.connections,
+		sent:        max(0, u.sent-share*idle.sent), run: max(0, u.run-share*idle.run),
 	}
 }
 

@@ -25,8 +25,9 @@ const (
 
 // Step-ups are told apart by the serial in their hint.
 const (
-	sideSerial  = 1 << 32 // and up: the approved ones
-	plainSerial = 1 << 33 // and up: of the baseline
+	sideSerial     = 1 << 32 // and up: the approved ones
+	baselineSerial = 1 << 33 // and up: of the baseline
+	naiveSerial    = 1 << 34
 )
 
 // pools of the three Redis clients, as in `stepup serve`.
@@ -145,6 +146,9 @@ func (b *bench) measure(ctx context.Context, w *worker.Worker, inbox *inbox, c *
 		return err
 	}
 	c.weight = after.weight(before, b.n)
+	if c.kinds, err = b.store.kinds(ctx); err != nil {
+		return err
+	}
 	if err := b.heapProfile(); err != nil {
 		return fmt.Errorf("writing the memory profile: %w", err)
 	}

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"strings"
+	"sync/atomic"
 	"time"
 
 	"stepup/ciba"
@@ -31,10 +33,16 @@ type target interface {
 	// approved is when each approval was answered since the last cut, by login hint.
 	approved(context.Context) (map[string]time.Time, error)
 
-	// cpu is what the target's own process has used; 0 when it has none.
-	cpu(context.Context) (time.Duration, error)
+	// used is what the target's own process has used; nothing when it has none.
+	used(context.Context) (consumption, error)
 
 	close()
+}
+
+// consumption is what the target has used since its start.
+type consumption struct {
+	CPU         time.Duration `json:"cpu"` // user + system
+	Connections int64         `json:"connections"`
 }
 
 // simulatorEnv makes this program the simulated provider: it reads a simulation from stdin, prints its address on stdout and
@@ -48,6 +56,13 @@ const expiresIn = time.Hour
 type simulation struct {
 	Interval int             `json:"interval"` // seconds
 	JWKS     json.RawMessage `json:"jwks"`     // our public keys
+	TLS      string          `json:"tls"`      // HTTP version under TLS; empty: no TLS
+}
+
+// simulated is what the simulated provider answers.
+type simulated struct {
+	Issuer string `json:"issuer"`
+	CA     []byte `json:"ca"` // PEM; empty: no TLS
 }
 
 const clientID = "bench"
@@ -75,26 +90,46 @@ func serveSimulator(stdin *bufio.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	issuer := "http://" + listener.Addr().String()
+	at := simulated{Issuer: "http://" + listener.Addr().String()}
+	// Longer than the client keeps a connection that it has not used yet: who hangs up first decides whether a poll is lost.
+	server := &http.Server{ReadHeaderTimeout: time.Minute}
+	if sim.TLS != "" {
+		at.Issuer = "https://" + listener.Addr().String()
+		if at.CA, err = certify(server, sim.TLS); err != nil {
+			return fmt.Errorf("making a certificate: %w", err)
+		}
+	}
 	op, err := cibatest.New(cibatest.Config{
-		Issuer: issuer, ClientID: clientID, ClientJWKS: sim.JWKS, Interval: sim.Interval, ExpiresIn: expiresIn,
+		Issuer: at.Issuer, ClientID: clientID, ClientJWKS: sim.JWKS, Interval: sim.Interval, ExpiresIn: expiresIn,
 	})
 	if err != nil {
 		return err
 	}
+	var connections atomic.Int64
+	server.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			connections.Add(1)
+		}
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/", op)
-	mux.HandleFunc("GET /cpu", func(w http.ResponseWriter, _ *http.Request) {
-		used, _ := ownCPU()
-		_ = json.NewEncoder(w).Encode(used)
+	mux.HandleFunc("GET /used", func(w http.ResponseWriter, _ *http.Request) {
+		cpu, _ := ownCPU()
+		_ = json.NewEncoder(w).Encode(consumption{cpu, connections.Load()})
 	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	server.Handler = mux
 	go func() {
 		_, _ = io.Copy(io.Discard, stdin) // until the bench ends, however it ends
 		server.Close()
 	}()
-	fmt.Fprintln(out, issuer)
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := json.NewEncoder(out).Encode(at); err != nil {
+		return err
+	}
+	serve := func() error { return server.Serve(listener) }
+	if sim.TLS != "" {
+		serve = func() error { return server.ServeTLS(listener, "", "") }
+	}
+	if err := serve(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
@@ -103,7 +138,8 @@ func serveSimulator(stdin *bufio.Reader, out io.Writer) error {
 // simulator is the simulated provider as this process sees it.
 type simulator struct {
 	worker.CIBA
-	issuer  string
+	simulated
+	private []byte       // our keys
 	http    *http.Client // of the client under test
 	ledger  *http.Client
 	process *exec.Cmd
@@ -123,10 +159,11 @@ func openTarget(ctx context.Context, s settings, errs io.Writer) (target, error)
 	if err != nil {
 		return nil, err
 	}
-	sim, err := startSimulator(simulation{Interval: int(s.interval / time.Second), JWKS: keys.Public()}, errs)
+	sim, err := startSimulator(simulation{Interval: int(s.interval / time.Second), JWKS: keys.Public(), TLS: s.tls}, errs)
 	if err != nil {
 		return nil, fmt.Errorf("starting the simulated provider: %w", err)
 	}
+	sim.private = private
 	if err := sim.connect(ctx, keys); err != nil {
 		sim.close()
 		return nil, fmt.Errorf("connecting to the simulated provider: %w", err)
@@ -159,23 +196,33 @@ func startSimulator(what simulation, errs io.Writer) (*simulator, error) {
 		_, err = stdin.Write(append(bytes.ReplaceAll(line, []byte("\n"), nil), '\n'))
 	}
 	if err == nil {
-		sim.issuer, err = bufio.NewReader(stdout).ReadString('\n')
+		err = json.NewDecoder(stdout).Decode(&sim.simulated)
 	}
 	if err != nil {
 		sim.close()
 		return nil, err
 	}
-	sim.issuer = strings.TrimSpace(sim.issuer)
 	return sim, nil
+}
+
+// trust is whom the simulated provider's clients believe; nil without TLS.
+func (s *simulator) trust() *tls.Config {
+	if len(s.CA) == 0 {
+		return nil
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(s.CA)
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 }
 
 // connect makes the client under test, as `stepup serve` makes it for profile singpass.
 func (s *simulator) connect(ctx context.Context, keys *jose.Keys) (err error) {
-	if s.http, err = ciba.NewHTTPClient(nil); err != nil {
+	if s.http, err = ciba.NewHTTPClient(s.CA); err != nil {
 		return err
 	}
+	s.ledger.Transport = &http.Transport{TLSClientConfig: s.trust(), ForceAttemptHTTP2: true}
 	s.Client, err = ciba.New(ciba.Config{
-		Issuer: s.issuer, ClientID: clientID, Profile: ciba.Singpass, Keys: keys, Encrypted: true, NRICChecksum: true,
+		Issuer: s.Issuer, ClientID: clientID, Profile: ciba.Singpass, Keys: keys, Encrypted: true, NRICChecksum: true,
 		Algs: jose.Algs{
 			Signing:       []string{"ES256"},
 			KeyManagement: []string{"ECDH-ES+A128KW", "ECDH-ES+A192KW", "ECDH-ES+A256KW"},
@@ -213,14 +260,14 @@ func (s *simulator) approved(ctx context.Context) (map[string]time.Time, error) 
 	return at, nil
 }
 
-func (s *simulator) cpu(ctx context.Context) (used time.Duration, err error) {
-	err = s.ask(ctx, http.MethodGet, "/cpu", &used)
-	return used, err
+func (s *simulator) used(ctx context.Context) (u consumption, err error) {
+	err = s.ask(ctx, http.MethodGet, "/used", &u)
+	return u, err
 }
 
 // ask is one call to the simulator's own pages, over connections of its own.
 func (s *simulator) ask(ctx context.Context, method, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, s.issuer+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, s.Issuer+path, nil)
 	if err != nil {
 		return err
 	}

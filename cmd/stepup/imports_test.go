@@ -35,7 +35,7 @@ var ours = map[string][]string{
 // theirs says which packages may import a module of others, by the longest prefix that fits. A module that is not named
 // here is not used. tests are packages whose tests may, beyond those.
 var theirs = map[string]struct{ code, tests []string }{
-	"github.com/lestrrat-go/jwx":         {code: []string{"ciba/jose", "ciba/cibatest"}},
+	"github.com/lestrrat-go/jwx":         {code: []string{"ciba/jose", "ciba/cibatest", "cmd/bench"}}, // cmd/bench: the loop that the service is held against
 	"github.com/hibiken/asynq":           {code: []string{"worker"}, tests: []string{"worker/api", "worker/admin", "cmd/stepup"}},
 	"github.com/hibiken/asynqmon":        {code: []string{"worker/admin"}},
 	"github.com/redis/go-redis":          {code: []string{"worker", "worker/redistest", "cmd/stepup", "cmd/bench"}, tests: []string{"worker/api", "worker/admin"}},
@@ -45,12 +45,15 @@ var theirs = map[string]struct{ code, tests []string }{
 	"github.com/alecthomas/kong":         {code: []string{"cmd/stepup", "cmd/bench"}},
 	"code.dny.dev/ssrf":                  {code: []string{"webhook"}},
 	"golang.org/x/sync":                  {code: []string{"*"}},
+	"golang.org/x/time":                  {code: []string{"worker"}},
 	"go.opentelemetry.io/otel":           {code: []string{"*"}},
 	"go.opentelemetry.io/otel/sdk":       {}, // only the API: who runs the program chooses where telemetry goes
 	"go.opentelemetry.io/otel/exporters": {},
 	// Only tests: another's opinion on our signatures, and scripts that run the binary.
 	"github.com/standard-webhooks/standard-webhooks": {tests: []string{"webhook", "ciba/cibatest/peers", "cmd/stepup"}},
 	"github.com/rogpeppe/go-internal":                {tests: []string{"cmd/stepup"}},
+	"github.com/Shopify/toxiproxy":                   {tests: []string{"cmd/stepup"}}, // a wire that fails
+	"github.com/rs/zerolog":                          {tests: []string{"cmd/stepup"}}, // toxiproxy's log, switched off
 }
 
 // TestImports keeps the tree what it says it is: who may know whom.
