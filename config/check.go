@@ -77,6 +77,9 @@ func (r *reader) checkRedis(c *Config) {
 		r.wrong("redis.username", "has no effect with redis.url embedded, and neither has password_file; remove them")
 	}
 	r.between("redis.shards", c.Redis.Shards, 1, 64)
+	if r.between("redis.wait_replicas", c.Redis.WaitReplicas, 0, 5) && c.Redis.WaitReplicas > 0 && form == "embedded" {
+		r.wrong("redis.wait_replicas", "can never be met by redis.url embedded, which has no replicas; remove it")
+	}
 	if !c.Redis.SentinelPassword.IsZero() && form != "" && form != "redis-sentinel" {
 		r.wrong("redis.sentinel_password_file", "is only for redis-sentinel:// URLs; remove it")
 	}

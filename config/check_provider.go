@@ -26,6 +26,8 @@ func (r *reader) checkProvider(key, name string, p Provider, development bool) {
 	r.within(key+".poll.interval", p.Poll.Interval, time.Second, time.Minute)
 	r.within(key+".poll.timeout", p.Poll.Timeout, time.Second, 40*time.Second)
 	r.within(key+".poll.hold", p.Poll.Hold, 0, time.Minute)
+	r.between(key+".rate.bc_auth", p.Rate.BCAuth, 0, 100_000)
+	r.between(key+".rate.token", p.Rate.Token, 0, 100_000)
 
 	switch p.Profile {
 	case "":

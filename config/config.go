@@ -63,6 +63,10 @@ type Redis struct {
 
 	// Shards is the number of key slots and poll queues, 1 to 64, default 8. It must never change while there is data.
 	Shards int `yaml:"shards"`
+
+	// WaitReplicas is how many replicas must have the three writes that cannot be had again before the service goes on:
+	// 0 to 5, default 0, which waits for none. With 1, a failover loses neither who was asked nor what was answered.
+	WaitReplicas int `yaml:"wait_replicas"`
 }
 
 // ClientTLS is how we trust a server (CA; if empty, the system's roots) and what we show it (Cert and Key, PEM).
@@ -103,6 +107,7 @@ type Provider struct {
 	// Algs are the only algorithms accepted in a token; defaults by profile.
 	Algs Algs `yaml:"algs"`
 	Poll Poll `yaml:"poll"`
+	Rate Rate `yaml:"rate"`
 	// CAPEM are the roots trusted for this provider instead of the system's; empty: the system's.
 	CAPEM []byte `yaml:"ca_file"`
 	// Paused refuses creates for this provider; nothing is sent.
@@ -121,6 +126,12 @@ type Poll struct {
 	Interval time.Duration `yaml:"interval"` // when the provider names none: 1 s to 60 s, default 5 s (CIBA 7.3)
 	Timeout  time.Duration `yaml:"timeout"`  // for one answer: 1 s to 40 s, default 40 s; singpass at least 30 s outside development (CIBA 10.1)
 	Hold     time.Duration `yaml:"hold"`     // how long the provider may hold a request whose sender is gone: 0 s to 60 s
+}
+
+// Rate bounds what is sent to a provider, in requests a second over all processes: 0 to 100,000, default 0, which is no limit.
+type Rate struct {
+	BCAuth int `yaml:"bc_auth"` // questions
+	Token  int `yaml:"token"`   // polls
 }
 
 // Caller is one bank backend.

@@ -14,9 +14,6 @@ const notYet = "is not available in this version; remove it"
 var later = []string{
 	"listen.tls.client_ca_file",
 	"listen.admin_tls.client_ca_file",
-	"redis.wait_replicas",
-	"providers.*.rate.bc_auth",
-	"providers.*.rate.token",
 	"callers.*.certificate_sans",
 	"callers.*.webhooks.*.encrypt_to_file",
 	"callers.*.webhooks.*.headers_file",

@@ -56,6 +56,7 @@ func TestDefaults(t *testing.T) {
 		{"listen.admin", c.Listen.Admin, "127.0.0.1:8081"},
 		{"redis.url", c.Redis.URL, "redis://127.0.0.1:6379/0"},
 		{"redis.shards", c.Redis.Shards, 8},
+		{"redis.wait_replicas", c.Redis.WaitReplicas, 0},
 		{"worker", c.Worker, Worker{10_000, 100_000}},
 		{"seal", string(c.Seal.Keys.Bytes()), "content of seal.keys\n"},
 		{"id_token", p.IDTokenEncrypted, true},
@@ -63,6 +64,7 @@ func TestDefaults(t *testing.T) {
 		{"nric_checksum", p.NRICChecksum, true},
 		{"algs", p.Algs, singpassAlgs()},
 		{"poll", p.Poll, Poll{5 * time.Second, 40 * time.Second, 0}},
+		{"rate", p.Rate, Rate{0, 0}},
 		{"evidence, paused, bind", []any{p.Evidence, p.Paused, p.Bind}, []any{false, false, ""}},
 		{"may_list", bank.MayList, false},
 		{"allow_networks", len(c.Webhooks.AllowNetworks), 0},
@@ -97,6 +99,7 @@ providers:
     bind: subject
     algs: {signing: [RS256]}
     poll: {interval: 1s, timeout: 1500ms, hold: 1m}
+    rate: {bc_auth: 20, token: 400}
 callers:
   bank:
     api_keys_file: secrets/bank.apikeys
@@ -116,6 +119,9 @@ callers:
 	}
 	if (p.Poll != Poll{time.Second, 1500 * time.Millisecond, time.Minute}) {
 		t.Errorf("poll = %v", p.Poll)
+	}
+	if (p.Rate != Rate{20, 400}) {
+		t.Errorf("rate = %v", p.Rate)
 	}
 	if h := hooks[0]; h.Content != "full" || !reflect.DeepEqual(h.Events, []string{"step_up.*"}) || string(h.Secrets.Bytes()) != "content of ledger.whsec\n" {
 		t.Errorf("webhook without events and content = %+v", h)

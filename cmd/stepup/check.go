@@ -101,7 +101,7 @@ func (c checkCmd) reachRedis(ctx context.Context, cfg config.Redis, e *env) erro
 		return err
 	}
 	defer rdb.Close()
-	warnings, err := judgeRedis(ctx, rdb.store)
+	warnings, err := judgeRedis(ctx, rdb.store, cfg.WaitReplicas)
 	for _, w := range warnings {
 		fmt.Fprintf(e.stdout, "%s: redis.url: warning: %s\n", c.Config, w)
 	}

@@ -119,7 +119,7 @@ func exitCode(err error) int {
 
 func newLog(w io.Writer, format string) *slog.Logger {
 	if format == "text" {
-		return slog.New(slog.NewTextHandler(w, nil))
+		return slog.New(newQuiet(slog.NewTextHandler(w, nil)))
 	}
-	return slog.New(slog.NewJSONHandler(w, nil))
+	return slog.New(newQuiet(slog.NewJSONHandler(w, nil)))
 }

@@ -41,7 +41,13 @@ func dialRedis(cfg config.Redis) (clients, error) {
 		o := base
 		o.ClientName, o.PoolSize = "stepup-"+name, pool
 		o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = read, read, read
-		return redis.NewUniversalClient(&o)
+		if !o.IsClusterMode {
+			return redis.NewUniversalClient(&o)
+		}
+		c := o.Cluster()
+		// A master that died says nothing of its successor; the default would look again after a minute.
+		c.ClusterStateReloadInterval = time.Second
+		return redis.NewClusterClient(c)
 	}
 	c := clients{
 		store: make("store", storePool, 3*time.Second),

@@ -150,33 +150,51 @@ type redisError string
 func (e redisError) Error() string { return string(e) }
 func (redisError) RedisError()     {}
 
-// What INFO says decides whether the service starts.
-func TestJudgeInfo(t *testing.T) {
-	const safe = "role:master\r\naof_enabled:1\r\n"
+// What Redis says of itself decides whether the service starts.
+func TestJudge(t *testing.T) {
+	const safe = "redis_version:7.0.15\r\nrole:master\r\naof_enabled:1\r\n"
 	for _, c := range []struct {
-		name, info string
-		cluster    bool
-		refused    string // part of the error
-		warned     string // part of the only warning
+		name, info, fsync string
+		cluster           bool
+		wait              int
+		refused           string   // part of the error
+		warned            []string // part of each warning
 	}{
-		{name: "safe", info: safe + "maxmemory:1000\r\nmaxmemory_policy:noeviction"},
+		{name: "safe", info: safe + "maxmemory:1000\r\nmaxmemory_policy:noeviction", fsync: "always"},
 		{name: "no limit", info: safe + "maxmemory:0\r\nmaxmemory_policy:noeviction"},
 		{name: "evicts", info: safe + "maxmemory:1000\r\nmaxmemory_policy:allkeys-lru", refused: "maxmemory-policy noeviction"},
 		{name: "evicts what expires", info: safe + "maxmemory:1000\r\nmaxmemory_policy:volatile-ttl", refused: "volatile-ttl"},
-		{name: "would evict", info: safe + "maxmemory:0\r\nmaxmemory_policy:allkeys-lru", warned: "noeviction"},
-		{name: "forgets", info: "role:master\r\naof_enabled:0\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction", warned: "appendonly yes"},
+		{name: "would evict", info: safe + "maxmemory:0\r\nmaxmemory_policy:allkeys-lru", warned: []string{"noeviction"}},
+		{name: "forgets", info: "role:master\r\naof_enabled:0\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction", fsync: "always", warned: []string{"appendonly yes"}},
+		{name: "forgets a second", info: safe, fsync: "everysec", warned: []string{"last second"}},
+		{name: "forgets half a minute", info: safe, fsync: "no", warned: []string{"half a minute"}},
 		{name: "replica", info: "role:slave\r\naof_enabled:1", refused: "replica"},
 		{name: "cluster node", info: safe + "cluster_enabled:1", refused: "redis-cluster://"},
 		{name: "cluster", info: safe + "cluster_enabled:1", cluster: true},
+		{name: "too old", info: "redis_version:6.0.16\r\nrole:master\r\naof_enabled:1", refused: "6.2"},
+		{name: "much too old", info: "redis_version:5.0.7\r\nrole:master\r\naof_enabled:1", refused: "6.2"},
+		{name: "just new enough", info: "redis_version:6.2.0\r\nrole:master\r\naof_enabled:1"},
+		{name: "two digits", info: "redis_version:10.0.1\r\nrole:master\r\naof_enabled:1"},
+		{name: "version unknown", info: "redis_version:unstable\r\nrole:master\r\naof_enabled:1"},
+		{name: "replicas that nobody waits for", info: safe + "connected_slaves:2", warned: []string{"wait_replicas: 1"}},
+		{name: "replicas enough", info: safe + "connected_slaves:1", wait: 1},
+		{name: "too few replicas", info: safe + "connected_slaves:1", wait: 2, warned: []string{"has 1 replicas connected"}},
+		{name: "no replicas", info: safe + "connected_slaves:0", wait: 1, fsync: "everysec", warned: []string{"appendfsync always", "creates are refused"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			warnings, err := judgeInfo(c.info, c.cluster)
+			f := facts{info: map[string]string{}, fsync: c.fsync, cluster: c.cluster, wait: c.wait}
+			f.read(c.info)
+			warnings, err := f.judge()
 			if (err != nil) != (c.refused != "") || err != nil && !strings.Contains(err.Error(), c.refused) {
 				t.Errorf("error %v, want one about %q", err, c.refused)
 			}
-			all := strings.Join(warnings, "\n")
-			if (len(warnings) == 1) != (c.warned != "") || !strings.Contains(all, c.warned) {
-				t.Errorf("warnings %q, want one about %q", warnings, c.warned)
+			if len(warnings) != len(c.warned) {
+				t.Fatalf("warnings %q, want %q", warnings, c.warned)
+			}
+			for i, want := range c.warned {
+				if !strings.Contains(warnings[i], want) {
+					t.Errorf("warning %q, want one about %q", warnings[i], want)
+				}
 			}
 		})
 	}
@@ -184,21 +202,31 @@ func TestJudgeInfo(t *testing.T) {
 
 // The same against real servers.
 func TestJudgeRedis(t *testing.T) {
-	judge := func(args ...string) ([]string, error) {
+	judge := func(wait int, args ...string) ([]string, error) {
 		c, err := dialRedis(config.Redis{URL: "redis://" + redistest.Start(t, args...) + "/0"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		return judgeRedis(t.Context(), c.store)
+		return judgeRedis(t.Context(), c.store, wait)
 	}
-	if w, err := judge("--appendonly", "yes", "--maxmemory", "100mb"); err != nil || len(w) > 0 {
+	safe := []string{"--appendonly", "yes", "--appendfsync", "always", "--maxmemory", "100mb"}
+	if w, err := judge(0, safe...); err != nil || len(w) > 0 {
 		t.Errorf("a safe one: %v, %v", w, err)
 	}
-	if _, err := judge("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"); err == nil {
+	if w, err := judge(0, append(safe, "--rename-command", "CONFIG", "")...); err != nil || len(w) > 0 {
+		t.Errorf("a safe one that may not be asked: %v, %v", w, err)
+	}
+	if w, err := judge(1, safe...); err != nil || len(w) != 1 {
+		t.Errorf("one without replicas: %q, %v; want one warning", w, err)
+	}
+	if w, err := judge(0, "--appendonly", "yes"); err != nil || len(w) != 1 {
+		t.Errorf("one that forgets a second: %q, %v; want one warning", w, err)
+	}
+	if _, err := judge(0, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"); err == nil {
 		t.Error("one that evicts was taken")
 	}
-	if w, err := judge(); err != nil || len(w) != 1 {
+	if w, err := judge(0); err != nil || len(w) != 1 {
 		t.Errorf("one that forgets: %q, %v; want one warning", w, err)
 	}
 }

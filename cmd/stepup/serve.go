@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -82,7 +83,7 @@ func (s *service) run(ctx context.Context) error {
 	s.worker, err = worker.New(worker.Options{
 		Store: rdb.store, Queue: rdb.queue, Lease: rdb.lease, Shards: p.cfg.Redis.Shards,
 		MaxInFlight: p.cfg.Worker.MaxInFlight, MaxInFlightTotal: p.cfg.Worker.MaxInFlightTotal,
-		Role: s.role, Log: s.log,
+		WaitReplicas: p.cfg.Redis.WaitReplicas, Role: s.role, Log: s.log,
 	}, p.settings)
 	if err != nil {
 		return err
@@ -138,7 +139,7 @@ func openRedis(ctx context.Context, cfg config.Redis, log *slog.Logger) (rdb cli
 	}
 	within, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	warnings, err := judgeRedis(within, rdb.store)
+	warnings, err := judgeRedis(within, rdb.store, cfg.WaitReplicas)
 	if err != nil {
 		forget()
 		return clients{}, nil, err
@@ -153,7 +154,7 @@ func openRedis(ctx context.Context, cfg config.Redis, log *slog.Logger) (rdb cli
 type redisLog struct{ log *slog.Logger }
 
 func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
-	l.log.WarnContext(ctx, "redis: "+fmt.Sprintf(format, args...))
+	l.log.WarnContext(ctx, "redis: "+strings.TrimPrefix(fmt.Sprintf(format, args...), "redis: "))
 }
 
 // tell logs an error, each mistake of a configuration in a line of its own.

@@ -44,7 +44,7 @@ func (s *service) reloadOnce() {
 type constants struct {
 	api, public, admin, redis, user, redisFiles string
 	apiTLS, adminTLS                            bool
-	shards                                      int
+	shards, replicas                            int
 	worker                                      config.Worker
 }
 
@@ -53,7 +53,7 @@ func fixed(c *config.Config) constants {
 	files := bytes.Join([][]byte{r.Password.Bytes(), r.SentinelPassword.Bytes(), r.TLS.CA, r.TLS.Cert, r.TLS.Key.Bytes()}, []byte{0})
 	return constants{
 		c.Listen.API, c.Listen.Public, c.Listen.Admin, r.URL, r.Username, string(files),
-		c.Listen.TLS.Cert != nil, c.Listen.AdminTLS.Cert != nil, r.Shards, c.Worker,
+		c.Listen.TLS.Cert != nil, c.Listen.AdminTLS.Cert != nil, r.Shards, r.WaitReplicas, c.Worker,
 	}
 }
 

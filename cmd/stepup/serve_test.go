@@ -267,6 +267,7 @@ func TestReloadKeepsClients(t *testing.T) {
 		{"nothing", asItIs, true},
 		{"paused", replaced("poll: {interval: 1s}", "paused: true"), true},
 		{"interval", replaced("interval: 1s", "interval: 2s"), true},
+		{"rate", replaced("poll: {interval: 1s}", "rate: {bc_auth: 7, token: 70}"), true},
 		{"time-out", replaced("interval: 1s", "timeout: 20s"), false},
 		{"client_id", replaced("demo-bank", "other-bank"), false},
 		{"issuer", replaced("http://127.0.0.1:1", "http://127.0.0.1:3"), false},
@@ -279,6 +280,9 @@ func TestReloadKeepsClients(t *testing.T) {
 			}
 			if kept := second.clients["singpass"] == first.clients["singpass"]; kept != c.kept {
 				t.Errorf("kept: %v, want %v", kept, c.kept)
+			}
+			if rate := second.settings.Providers["singpass"].Rate; c.name == "rate" && rate != (worker.Rate{Ask: 7, Answer: 70}) {
+				t.Errorf("the rate in use is %v", rate)
 			}
 		})
 	}

@@ -87,6 +87,7 @@ func (w *wiring) providers(old *parts) {
 		w.clients[name] = client
 		w.settings.Providers[name] = worker.ProviderSettings{
 			Provider: worker.CIBA{Client: client}, Interval: p.Poll.Interval, Hold: p.Poll.Hold, Paused: p.Paused,
+			Rate: worker.Rate{Ask: float64(p.Rate.BCAuth), Answer: float64(p.Rate.Token)},
 		}
 	}
 }
@@ -103,7 +104,7 @@ func keptClient(old *parts, development bool, name string, p config.Provider) *c
 	}
 	plain := func(p config.Provider) config.Provider {
 		// What is not the client's: the rhythm but for the time-out, and secrets, which are compared above.
-		p.Keys, p.Paused, p.Poll = config.Secret{}, false, config.Poll{Timeout: p.Poll.Timeout}
+		p.Keys, p.Paused, p.Poll, p.Rate = config.Secret{}, false, config.Poll{Timeout: p.Poll.Timeout}, config.Rate{}
 		return p
 	}
 	if !reflect.DeepEqual(plain(before), plain(p)) {

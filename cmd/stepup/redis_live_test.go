@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"stepup/worker"
+	"stepup/worker/redistest"
+)
+
+// Whatever way leads to Redis, a step-up's whole life goes over it: asked, approved, denied, cancelled by a process that
+// does not own it, taken over from a process that was killed, listed, told by webhook.
+func TestLifeOnEveryRedis(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		redis func(t *testing.T, dir string) string // the lines of the redis section
+	}{
+		{"sentinel", func(t *testing.T, _ string) string {
+			s := redistest.StartSentinels(t)
+			return fmt.Sprintf("url: \"redis-sentinel://%s/%s\", wait_replicas: 2", strings.Join(s.Addrs, ","), s.Name)
+		}},
+		{"cluster", func(t *testing.T, _ string) string {
+			c := redistest.StartCluster(t)
+			return fmt.Sprintf("url: \"redis-cluster://%s\", wait_replicas: 1", strings.Join(c.Addrs()[:2], ","))
+		}},
+		{"TLS with a client certificate", func(t *testing.T, dir string) string {
+			selfSigned(t, dir, "both")
+			cert, key := filepath.Join(dir, "both.crt"), filepath.Join(dir, "both.key")
+			addr := redistest.StartTLS(t, cert, cert, key)
+			return fmt.Sprintf("url: rediss://%s/0, tls: {ca_file: %s, cert_file: %s, key_file: %s}", addr, cert, cert, key)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			section := c.redis(t, t.TempDir())
+			life(t, begin(t, func(yaml string) string { return redisURL.ReplaceAllLiteralString(yaml, section) }))
+		})
+	}
+}
+
+var redisURL = regexp.MustCompile(`url: "redis://[^"]*"`)
+
+func life(t *testing.T, w *world) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ended := func(b bank, id, want string) {
+		t.Helper()
+		if got, err := b.result(ctx, id); err != nil || got.Status != want {
+			t.Errorf("ended as %s, %v; want %s", got, err, want)
+		}
+	}
+	ask := func(b bank, n int) string {
+		t.Helper()
+		r, err := b.ask(ctx, person(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.ID
+	}
+	decide := func(n int, how func(string) error) {
+		t.Helper()
+		for _, p := range w.op.Prompts() {
+			if p.Hint == person(n) {
+				if err := how(p.AuthReqID); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+		}
+		t.Fatalf("person %d was not asked", n)
+	}
+
+	approved, denied, cancelled := ask(w.bank, 1), ask(w.bank, 2), ask(w.bank, 3)
+	other := w.second(t)
+	decide(1, w.op.Approve)
+	decide(2, w.op.Refuse)
+	ended(other.bank, approved, "approved")
+	ended(other.bank, denied, "denied")
+	if r, err := other.bank.call(ctx, http.MethodPost, "/v1/step-ups/"+cancelled+"/cancel", nil); err != nil || r.Status != "cancelled" {
+		t.Errorf("cancelled by a process that does not own it: %s, %v", r, err)
+	}
+
+	w.drain(t)
+	before := w.op.Ledger().Polls
+	taken := ask(other.bank, 4)
+	eventually(t, "the second process polls", func() bool { return w.op.Ledger().Polls > before })
+	w.start(t, worker.RoleAll)
+	other.kill()
+	decide(4, w.op.Approve)
+	ended(w.bank, taken, "approved")
+
+	list, err := w.list(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{approved, denied, cancelled, taken} {
+		if !bytes.Contains(list, []byte(id)) {
+			t.Errorf("%s is not in the list", id)
+		}
+		if n := <-w.came; n.err != nil {
+			t.Errorf("a webhook did not verify: %v", n.err)
+		}
+	}
+	if l := w.op.Ledger(); l.Pushes != 4 || l.Overlaps != 0 || l.Early != 0 {
+		t.Errorf("%d pushes, %d overlapping and %d early polls; want 4, 0, 0", l.Pushes, l.Overlaps, l.Early)
+	}
+	w.drain(t)
+}
+
+func (w *world) list(ctx context.Context) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.bank.url+"/v1/step-ups", nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+w.bank.key)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	var b bytes.Buffer
+	_, err = b.ReadFrom(res.Body)
+	return b.Bytes(), err
+}
+
+// outside is a second process of the same service: the program itself, so that it can be killed.
+type outside struct {
+	bank bank
+	kill func()
+}
+
+func (w *world) second(t *testing.T) outside {
+	t.Helper()
+	base := freePorts(t, 2)
+	api, admin := fmt.Sprintf("127.0.0.1:%d", base), fmt.Sprintf("127.0.0.1:%d", base+1)
+	cmd := exec.Command("stepup", "serve", "--config", filepath.Join(w.dir, configFile))
+	cmd.Env = append(os.Environ(), "STEPUP_LISTEN_API="+api, "STEPUP_LISTEN_ADMIN="+admin)
+	cmd.Stderr = t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	o := outside{bank: bank{url: "http://" + api, key: w.bank.key}, kill: func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }}
+	t.Cleanup(o.kill)
+	ready := *w
+	ready.admin = "http://" + admin
+	eventually(t, "the second process is ready", func() bool { return ready.status("/readyz") == http.StatusOK })
+	return o
+}
