@@ -2,9 +2,9 @@ package worker
 
 import "time"
 
-// crew runs sends on goroutines whose stacks have already grown: a send needs a
-// deep stack for a moment, and the thousands of step-ups that only wait keep
-// small ones.
+// crew runs claims and sends on goroutines whose stacks have already grown: they need
+// a deep stack for a moment, and the thousands of step-ups that only wait keep small
+// ones. A stack that has grown does not shrink while there is any use of a quarter of it.
 type crew struct {
 	work chan func()
 	over chan struct{} // closed when the worker has ended: nobody waits for more work
@@ -20,6 +20,18 @@ func (c crew) do(f func()) {
 	case c.work <- f:
 	default:
 		go c.serve(f)
+	}
+}
+
+// run is do, awaited. What panics there panics here, where it is recovered.
+func (c crew) run(f func()) {
+	done := make(chan any, 1)
+	c.do(func() {
+		defer func() { done <- recover() }()
+		f()
+	})
+	if p := <-done; p != nil {
+		panic(p)
 	}
 }
 

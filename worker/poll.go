@@ -44,11 +44,11 @@ func (w *Worker) work(ctx context.Context, id string) {
 		return
 	}
 	defer w.serving.Done()
-	s, err := w.take(ctx, id)
-	if err != nil {
-		w.notTaken(ctx, id, err)
+	s := w.taken(ctx, id)
+	if s == nil {
 		return
 	}
+	var err error
 	defer w.forget(id)
 	if !s.State.Final() {
 		err = w.follow(ctx, s)
@@ -57,6 +57,17 @@ func (w *Worker) work(ctx context.Context, id string) {
 		err = w.deliver(ctx, s)
 	}
 	w.leave(ctx, s, err)
+}
+
+// taken is a step-up that this process may take, nil when there is none.
+func (w *Worker) taken(ctx context.Context, id string) (s *session) {
+	w.crew.run(func() {
+		var err error
+		if s, err = w.take(ctx, id); err != nil {
+			w.notTaken(ctx, id, err)
+		}
+	})
+	return s
 }
 
 // notTaken ends a wake-up that found nothing to do, or nothing it may do.
@@ -110,7 +121,6 @@ func (w *Worker) follow(ctx context.Context, s *session) error {
 			return w.finish(ctx, s, verdict{state: Cancelled, reason: Reason{Code: CancelledCode}}, nil)
 		}
 		v := settle(&s.record, *a, time.Now(), s.hold())
-		w.met.polled(ctx, s.Provider, v, a.err)
 		if v.alarm != "" {
 			w.alarm(v.alarm, s)
 		}
@@ -213,7 +223,9 @@ func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
 	ctx, span := w.met.span(ctx, "stepup.poll", &s.record)
 	w.crew.do(func() {
 		defer span.End()
-		got <- answerOf(ctx, provider, asked)
+		a := answerOf(ctx, provider, asked)
+		w.met.polled(ctx, name, a)
+		got <- a
 	})
 	failpoint("poll.open")
 	select {
