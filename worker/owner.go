@@ -81,7 +81,7 @@ func (l *lease) renew(ctx context.Context, read int) (messages []string, lapsed 
 	l.mu.Unlock()
 	begin := id == ""
 	if begin {
-		id, read = "w_"+rand.Text(), 0
+		id, read = "w_"+rand.Text()[:16], 0 // every record it owns names it
 	}
 	sent := time.Now()
 	got, err := scriptBeat.Run(ctx, l.rdb, []string{keyWorkers, keyInbox(id)}, id, leaseTime.Milliseconds(), read, flag(begin)).Slice()
