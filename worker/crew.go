@@ -10,7 +10,9 @@ type crew struct {
 	over chan struct{} // closed when the worker has ended: nobody waits for more work
 }
 
-const crewIdle = 10 * time.Second
+// crewLife is how long one serves. Idle ones take turns, so none would ever be idle for
+// long: after a burst, the crew shrinks because those who leave are not replaced.
+const crewLife = 5 * time.Second
 
 func newCrew() crew { return crew{make(chan func()), make(chan struct{})} }
 
@@ -36,14 +38,13 @@ func (c crew) run(f func()) {
 }
 
 func (c crew) serve(f func()) {
-	idle := time.NewTimer(crewIdle)
-	defer idle.Stop()
+	life := time.NewTimer(crewLife)
+	defer life.Stop()
 	for {
 		f()
-		idle.Reset(crewIdle)
 		select {
 		case f = <-c.work:
-		case <-idle.C:
+		case <-life.C:
 			return
 		case <-c.over:
 			return
