@@ -4,7 +4,8 @@ import "time"
 
 // crew runs claims and sends on goroutines whose stacks have already grown: they need
 // a deep stack for a moment, and the thousands of step-ups that only wait keep small
-// ones. A stack that has grown does not shrink while there is any use of a quarter of it.
+// ones. Go shrinks a stack that has
+// grown only when less than a quarter of it is in use.
 type crew struct {
 	work chan func()
 	over chan struct{} // closed when the worker has ended: nobody waits for more work
