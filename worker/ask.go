@@ -73,7 +73,7 @@ func (w *Worker) newCreate(set *Settings, q *Request) *create {
 	c.rec = record{
 		ID: newID(shardFor(w.opts.Shards, idem)), Caller: q.Caller, Provider: q.Provider, State: Asking,
 		Created: time.Now().Truncate(time.Millisecond), Interval: set.Providers[q.Provider].Interval,
-		Member: idem,
+		Member: idem[:8],
 	}
 	for _, h := range set.Callers[q.Caller].Webhooks {
 		c.rec.Hooks = append(c.rec.Hooks, h.Name)

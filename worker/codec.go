@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unique"
 )
 
 // A record in Redis is a hash with short field names; times are Unix milliseconds, 0
@@ -64,17 +65,20 @@ func (r *record) deliveries() string {
 	return string(b)
 }
 
+// shared is one copy of what ten thousand records have in common.
+func shared(s string) string { return unique.Make(s).Value() }
+
 // decodeRecord reads the record of an id; ok is false when there is none.
 func decodeRecord(id string, h map[string]string) (r record, ok bool) {
 	if h["st"] == "" {
 		return record{}, false
 	}
 	r = record{
-		ID: id, Caller: h["cal"], Provider: h["prov"], State: State(h["st"]),
+		ID: id, Caller: shared(h["cal"]), Provider: shared(h["prov"]), State: State(shared(h["st"])),
 		Reason:  Reason{Code: h["code"], ProviderError: h["perr"], TraceID: h["tr"]},
 		Created: fromMS(h["cre"]), Expires: fromMS(h["exp"]), Completed: fromMS(h["com"]), Purged: fromMS(h["pur"]),
-		Owner: h["own"], NotBefore: fromMS(h["nb"]), Ambiguous: h["amb"] == "1",
-		PendingAt: fromMS(h["pa"]), RawAt: fromMS(h["ra"]), Tombstone: h["end"], Member: h["mem"], Hooks: strings.Fields(h["hk"]),
+		Owner: shared(h["own"]), NotBefore: fromMS(h["nb"]), Ambiguous: h["amb"] == "1",
+		PendingAt: fromMS(h["pa"]), RawAt: fromMS(h["ra"]), Tombstone: h["end"], Member: h["mem"], Hooks: strings.Fields(shared(h["hk"])),
 	}
 	r.Gen, _ = strconv.ParseInt(h["gen"], 10, 64)
 	r.Wakes, _ = strconv.ParseInt(h["wk"], 10, 64)

@@ -2,15 +2,18 @@ package worker
 
 import "time"
 
-// crew runs sends on goroutines whose stacks have already grown: a send needs a
-// deep stack for a moment, and the thousands of step-ups that only wait keep
-// small ones.
+// crew runs claims and sends on goroutines whose stacks have already grown: they need
+// a deep stack for a moment, and the thousands of step-ups that only wait keep small
+// ones. Go shrinks a stack that has
+// grown only when less than a quarter of it is in use.
 type crew struct {
 	work chan func()
 	over chan struct{} // closed when the worker has ended: nobody waits for more work
 }
 
-const crewIdle = 10 * time.Second
+// crewLife is how long one serves. Idle ones take turns, so none would ever be idle for
+// long: after a burst, the crew shrinks because those who leave are not replaced.
+const crewLife = 5 * time.Second
 
 func newCrew() crew { return crew{make(chan func()), make(chan struct{})} }
 
@@ -23,15 +26,26 @@ func (c crew) do(f func()) {
 	}
 }
 
+// run is do, awaited. What panics there panics here, where it is recovered.
+func (c crew) run(f func()) {
+	done := make(chan any, 1)
+	c.do(func() {
+		defer func() { done <- recover() }()
+		f()
+	})
+	if p := <-done; p != nil {
+		panic(p)
+	}
+}
+
 func (c crew) serve(f func()) {
-	idle := time.NewTimer(crewIdle)
-	defer idle.Stop()
+	life := time.NewTimer(crewLife)
+	defer life.Stop()
 	for {
 		f()
-		idle.Reset(crewIdle)
 		select {
 		case f = <-c.work:
-		case <-idle.C:
+		case <-life.C:
 			return
 		case <-c.over:
 			return

@@ -122,7 +122,7 @@ func (l *lease) renew(ctx context.Context, read []string) (messages []string, la
 	l.mu.Unlock()
 	begin := id == ""
 	if begin {
-		id, read = string(l.role)+"_"+rand.Text(), nil
+		id, read = string(l.role)+"_"+rand.Text()[:16], nil // every record it owns names it
 	}
 	args := []any{id, leaseTime.Milliseconds(), flag(begin)}
 	for _, m := range read {

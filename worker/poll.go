@@ -52,11 +52,11 @@ func (w *Worker) work(ctx context.Context, id string) {
 		return
 	}
 	defer w.serving.Done()
-	s, err := w.take(ctx, id)
-	if err != nil {
-		w.notTaken(ctx, id, err)
+	s := w.taken(ctx, id)
+	if s == nil {
 		return
 	}
+	var err error
 	defer w.forget(id)
 	if !s.State.Final() {
 		err = w.follow(ctx, s)
@@ -65,6 +65,17 @@ func (w *Worker) work(ctx context.Context, id string) {
 		err = w.deliver(ctx, s)
 	}
 	w.leave(ctx, s, err)
+}
+
+// taken is a step-up that this process may take, nil when there is none.
+func (w *Worker) taken(ctx context.Context, id string) (s *session) {
+	w.crew.run(func() {
+		var err error
+		if s, err = w.take(ctx, id); err != nil {
+			w.notTaken(ctx, id, err)
+		}
+	})
+	return s
 }
 
 // notTaken ends a wake-up that found nothing to do, or nothing it may do.
@@ -133,7 +144,6 @@ func (w *Worker) follow(ctx context.Context, s *session) error {
 			continue
 		}
 		v := settle(&s.record, *a, time.Now(), s.hold())
-		w.met.polled(ctx, s.Provider, v, a.err)
 		if v.alarm != "" {
 			w.alarm(v.alarm, s)
 		}
@@ -230,6 +240,7 @@ func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
 		// frozen since it looked.
 		if id, ok, _ := w.lease.holder(); ok && id == owner {
 			a = answerOf(ctx, provider, asked)
+			w.met.polled(ctx, name, a)
 		}
 		s.call.Store(nil)
 		got <- a

@@ -14,8 +14,7 @@ import (
 	"github.com/hibiken/asynq"
 )
 
-// The task types. A task has no payload: its TaskID names the step-up. So asynq's
-// message stays under 64 bytes, and Redis keeps it in half of the memory.
+// The task types. A task's payload is the step-up's id and nothing else.
 const (
 	taskPoll    = "poll"
 	taskDeliver = "deliver"
@@ -35,6 +34,7 @@ type queue struct {
 }
 
 func newQueue(o Options, w *Worker) *queue {
+	o.Queue.AddHook(brief{})
 	q := &queue{client: asynq.NewClientFromRedisClient(o.Queue), worker: w}
 	if o.Role == RoleAPI {
 		return q
@@ -94,7 +94,7 @@ func (q *queue) handle(_ context.Context, t *asynq.Task) error {
 			q.worker.log.Error("a task panicked", "alarm", true, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 		}
 	}()
-	if id, _, _ := strings.Cut(t.ResultWriter().TaskID(), ":"); validID(id, q.worker.opts.Shards) {
+	if id := string(t.Payload()); validID(id, q.worker.opts.Shards) {
 		q.worker.work(context.Background(), id)
 	} else {
 		q.worker.log.Error("a task names no step-up", "alarm", true, "type", t.Type())
@@ -139,7 +139,7 @@ func (q *queue) wake(ctx context.Context, id, wakes string, st State, at time.Ti
 		// asynq keeps whole seconds and truncates: never before the time.
 		opts = append(opts, asynq.ProcessAt(at.Truncate(time.Second).Add(time.Second)))
 	}
-	_, err := q.client.EnqueueContext(ctx, asynq.NewTask(typ, nil), opts...)
+	_, err := q.client.EnqueueContext(ctx, asynq.NewTask(typ, []byte(id)), opts...)
 	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) && !errors.Is(err, asynq.ErrDuplicateTask) {
 		return fmt.Errorf("queueing a task: %w", err)
 	}

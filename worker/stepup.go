@@ -157,7 +157,7 @@ type record struct {
 	RawAt     time.Time // when the sealed success answer, not verified yet, arrived
 
 	Tombstone  string     // the final state without the identity, sealed: what is told when the result is gone
-	Member     string     // this push's field in its person's limit
+	Member     string     // this push among its person's few
 	Hooks      []string   // names of the webhooks that the step-up was created with
 	Deliveries []Delivery // once it is final
 }
@@ -213,15 +213,15 @@ func (r *record) nextDelivery() (at time.Time, ok bool) {
 
 // face is what the caller gave to recognise the step-up by.
 type face struct {
-	Reference string            `json:"reference,omitempty"`
-	Metadata  map[string]string `json:"metadata,omitempty"`
+	Reference string            `json:"r,omitempty"`
+	Metadata  map[string]string `json:"m,omitempty"`
 }
 
 // prompt is everything personal of a step-up that is not final: one sealed value,
 // with an expiry of its own.
 type prompt struct {
 	face
-	Question Question `json:"question"`
+	Question Question `json:"q"`
 	ID       string   `json:"id,omitempty"`  // auth_req_id; empty while asking
 	Raw      string   `json:"raw,omitempty"` // a success answer that cannot be verified yet
 }

@@ -218,6 +218,9 @@ func (s *store) claim(ctx context.Context, op string, r *record, me string, over
 // pairs is the answer of an HGETALL inside a script.
 func pairs(v any) map[string]string {
 	list, _ := v.([]any)
+	if len(list) == 0 {
+		return nil
+	}
 	m := make(map[string]string, len(list)/2)
 	for i := 0; i+1 < len(list); i += 2 {
 		k, _ := list[i].(string)

@@ -59,13 +59,10 @@ func ofState(provider string, s State) metric.MeasurementOption {
 	return metric.WithAttributes(attribute.String("provider", provider), attribute.String("status", string(s)))
 }
 
-func (m *instruments) polled(ctx context.Context, provider string, v verdict, err error) {
+func (m *instruments) polled(ctx context.Context, provider string, a answer) {
 	class := "approved"
-	switch err.(type) {
+	switch a.err.(type) {
 	case nil:
-		if v.state != Approved {
-			class = "none"
-		}
 	case *ciba.Pending:
 		class = "pending"
 	case *ciba.SlowDown:

@@ -82,6 +82,7 @@ func newStore(o *redis.Options) *redisStore {
 func (s *redisStore) client(pool int) *redis.Client {
 	o := *s.options
 	o.MaxRetries, o.PoolSize = -1, pool
+	o.ReadBufferSize, o.WriteBufferSize = 4<<10, 4<<10
 	c := redis.NewClient(&o)
 	c.AddHook(counter{&s.sent})
 	return c

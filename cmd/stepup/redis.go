@@ -20,6 +20,8 @@ const (
 	storePool = 64 // records: every handler, create and delivery round writes through it
 	queuePool = 64 // asynq: acknowledgements of a burst come side by side
 	leasePool = 4  // a beat must never queue behind work
+
+	connBuffer = 4 << 10 // each way, of every connection; the client's own 32 KiB are for values we never have
 )
 
 // clients are three ways to the same Redis: see worker.Options.
@@ -41,6 +43,7 @@ func dialRedis(cfg config.Redis) (clients, error) {
 		o := base
 		o.ClientName, o.PoolSize = "stepup-"+name, pool
 		o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = read, read, read
+		o.ReadBufferSize, o.WriteBufferSize = connBuffer, connBuffer
 		if !o.IsClusterMode {
 			return redis.NewUniversalClient(&o)
 		}
