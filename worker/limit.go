@@ -44,8 +44,16 @@ func (w *Worker) limit(ctx context.Context, set *Settings, c *create) error {
 }
 
 // uncount takes back, when Redis is there again, what a create that failed may have
-// counted; unless a repeat of the request goes on under the same count.
+// counted; unless a repeat of the request goes on under the same count. A repeat
+// that is on its way just now has its intent on record by then.
 func (w *Worker) uncount(ctx context.Context, c *create) {
+	later := time.NewTimer(askTime)
+	defer later.Stop()
+	select {
+	case <-w.draining: // the count lapses by itself
+		return
+	case <-later.C:
+	}
 	var e *existing
 	err := w.stubborn(ctx, &c.rec, func() (err error) {
 		e, err = w.store.idempotent(ctx, c.rec.shard(), c.idem)

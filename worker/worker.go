@@ -45,7 +45,7 @@ type Options struct {
 	// queues behind work. MaxRetries must be -1 on each.
 	Store, Queue, Lease redis.UniversalClient
 	Shards              int // key slots and poll queues; fixed for the life of the data
-	MaxInFlight         int // step-ups this process polls at once
+	MaxInFlight         int // step-ups this process polls at once, and a few more where the shards fill unevenly
 	MaxInFlightTotal    int // step-ups in flight over all workers; beyond it creates are refused
 	WaitReplicas        int // replicas that must have the intent, the auth_req_id and the final state; 0: none
 	Role                Role
