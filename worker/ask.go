@@ -275,6 +275,6 @@ func (w *Worker) storageError(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err // the caller went away
 	}
-	w.log.Warn("Redis does not answer", "error", err)
+	w.log.Debug("Redis does not answer", "error", err) // the lease says it once, and when it is over
 	return storageDown()
 }

@@ -33,6 +33,7 @@ type lease struct {
 	fresh           chan struct{}        // closed at the next confirmed beat
 	former          map[string]time.Time // last confirmed beats of ids of ours that lapsed
 	polling, asking int                  // live processes that do so, as the last beat counted
+	faults          int                  // beats that Redis did not confirm
 }
 
 func newLease(rdb redis.UniversalClient, role Role) *lease {
@@ -98,6 +99,14 @@ func (l *lease) steady() bool {
 	return l.id != "" && now.Sub(l.beat) < 2*beatEvery && now.Sub(l.began) > leaseTime
 }
 
+// faltered counts the beats that Redis did not confirm. After one, Redis may be
+// another than before, and may have forgotten what it acknowledged.
+func (l *lease) faltered() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.faults
+}
+
 // await waits until this process may send, and tells under which id.
 func (l *lease) await(ctx context.Context) (string, error) {
 	for {
@@ -130,17 +139,19 @@ func (l *lease) renew(ctx context.Context, read []string) (messages []string, la
 	}
 	sent := time.Now()
 	got, err := scriptBeat.Run(ctx, l.rdb, []string{keyWorkers, keyInbox(id)}, args...).Slice()
-	if err != nil {
-		return nil, false, fmt.Errorf("renewing the lease: %w", err)
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err != nil {
+		l.faults++
+		return nil, false, fmt.Errorf("renewing the lease: %w", err)
+	}
 	if len(got) != 4 {
 		l.bury()
 		return nil, true, nil
 	}
-	// A gap of beats that did not cost the lease still ends the steadiness.
-	if begin || sent.Sub(l.beat) > leaseTime {
+	// A gap of beats that did not cost the lease still ends the steadiness: others
+	// may have had it too, and a failover may have lost their last beats.
+	if begin || sent.Sub(l.beat) > 2*beatEvery {
 		l.began = sent
 	}
 	polling, _ := got[1].(int64)

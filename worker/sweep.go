@@ -19,7 +19,7 @@ const (
 // sweep wakes what nobody holds: what dead workers owned, and what is past its
 // wake-by time. It does not depend on asynq keeping its tasks.
 func (w *Worker) sweep(ctx context.Context) {
-	suspects := map[string]int64{}
+	suspects, faults := map[string]int64{}, 0
 	for n := 1; ; n++ {
 		// Jittered, so that several workers do not sweep in step.
 		pause := time.NewTimer(sweepEvery*3/4 + rand.N(sweepEvery/2))
@@ -28,6 +28,9 @@ func (w *Worker) sweep(ctx context.Context) {
 			pause.Stop()
 			return
 		case <-pause.C:
+		}
+		if f := w.lease.faltered(); f != faults {
+			n, faults = compareIn, f
 		}
 		err := w.count(ctx)
 		if w.opts.Role != RoleAPI && !w.Draining() && w.lease.steady() {
@@ -158,9 +161,9 @@ func (w *Worker) wake(ctx context.Context, id, deadOwner string) error {
 	return w.queue.wake(ctx, id, v.number, v.state, time.Time{})
 }
 
-// compare looks for what this process owns but does not run, because a claim's
-// reply was lost or a handler panicked, and lets it go; and for what it runs but
-// does not own, because Redis lost the claim, and stops that. Being seen twice in
+// compare looks for what this process runs but does not own, because Redis lost the
+// claim, and stops it; and for what it owns but does not run, because a claim's
+// reply was lost or a handler panicked, and lets it go. There, being seen twice in
 // a row under the same gen rules out a claim that is just under way.
 func (w *Worker) compare(ctx context.Context, before map[string]int64) (map[string]int64, error) {
 	me, ok, _ := w.lease.holder()
@@ -180,7 +183,8 @@ func (w *Worker) compare(ctx context.Context, before map[string]int64) (map[stri
 		if err != nil {
 			r = &record{ID: id, Gen: -1}
 		}
-		if gen, seen := before[id]; !seen || gen != r.Gen {
+		gen, seen := before[id]
+		if w.running(id) == nil && (!seen || gen != r.Gen) {
 			suspects[id] = r.Gen
 			continue
 		}
@@ -191,6 +195,12 @@ func (w *Worker) compare(ctx context.Context, before map[string]int64) (map[stri
 
 // differing lists what this process owns but does not run, or runs but does not own.
 func (w *Worker) differing(ctx context.Context, me string) ([]string, error) {
+	w.mu.Lock()
+	running := make([]string, 0, len(w.sessions))
+	for id := range w.sessions { // before the sets are read: these are all in them
+		running = append(running, id)
+	}
+	w.mu.Unlock()
 	owned := map[string]bool{}
 	for n := range w.opts.Shards {
 		ids, err := w.opts.Store.SMembers(ctx, keyOwned(n, me)).Result()
@@ -201,16 +211,15 @@ func (w *Worker) differing(ctx context.Context, me string) ([]string, error) {
 			owned[id] = true
 		}
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	var odd []string
-	for id := range owned {
-		if w.sessions[id] == nil {
+	for _, id := range running {
+		if !owned[id] {
 			odd = append(odd, id)
 		}
+		delete(owned, id)
 	}
-	for id := range w.sessions {
-		if !owned[id] {
+	for id := range owned {
+		if w.running(id) == nil {
 			odd = append(odd, id)
 		}
 	}
@@ -225,6 +234,7 @@ func (w *Worker) settleDifference(ctx context.Context, me string, r *record) {
 		w.letGo(ctx, r)
 	case s == nil: // only the set's entry is left over
 		w.mended(r, w.opts.Store.SRem(ctx, keyOwned(r.shard(), me), r.ID).Err())
+	case r.State.Final(): // it ends this very moment
 	case r.Owner != me:
 		w.log.Error("Redis lost a claim of this worker; the step-up is not polled here any more", "alarm", true, "id", r.ID)
 		s.stop()

@@ -71,7 +71,7 @@ func (w *Worker) own(ctx context.Context, set *Settings, r *record) (*session, e
 	}
 	w.remember(s)
 	if over.died {
-		w.log.Warn("step-up taken over from a process that died", "id", h.ID, "former_owner", r.Owner)
+		w.log.Warn("step-up taken over from a process that died, or whose claim was forgotten", "id", h.ID, "former_owner", r.Owner)
 	}
 	return s, nil
 }
@@ -90,12 +90,26 @@ func (s *Settings) lacks(h *held) error {
 	return nil
 }
 
+// unclaimedFor is how long after its next poll was due a step-up that nobody owns
+// may have lain for good reasons.
+const unclaimedFor = 3 * time.Second
+
 // overtake looks at the owner the record names. A live one is left alone. After
 // a dead one, nobody polls before a request that it left open at the provider
 // must have ended: its last possible send, plus the longer of interval and hold.
+// Where nobody owns what should have been polled long ago, Redis may have forgotten
+// the claim of a process that polls still, and will stop when it notices. Both need
+// a process that is steady: after a gap of Redis others first renew.
 func (w *Worker) overtake(ctx context.Context, set *Settings, r *record) (takeover, error) {
+	within := max(r.Interval, set.Providers[r.Provider].Hold)
 	if r.Owner == "" {
-		return takeover{}, nil
+		switch {
+		case r.State.Final() || time.Since(r.NotBefore) < r.Interval+unclaimedFor:
+			return takeover{}, nil
+		case !w.lease.steady():
+			return takeover{}, errFence
+		}
+		return takeover{true, time.Now().Add(within)}, nil
 	}
 	o, err := w.lease.judge(ctx, r.Owner)
 	if err != nil {
@@ -104,10 +118,13 @@ func (w *Worker) overtake(ctx context.Context, set *Settings, r *record) (takeov
 	if !o.dead {
 		return takeover{}, errFence
 	}
-	if r.State.Final() {
+	switch {
+	case !w.lease.steady():
+		return takeover{}, errFence
+	case r.State.Final():
 		return takeover{}, nil
 	}
-	return takeover{true, o.lastBeat.Add(sendWithin + max(r.Interval, set.Providers[r.Provider].Hold))}, nil
+	return takeover{true, o.lastBeat.Add(sendWithin + within)}, nil
 }
 
 // unseal opens what a session needs and sets its pace.
