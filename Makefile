@@ -1,8 +1,9 @@
-# make test installs what the tests need and runs all of them; make demo shows the whole way of a step-up on this machine.
+# make test installs what the tests need and runs all of them; make demo shows the whole way of a step-up on this machine;
+# make crash does its worst to real processes for half an hour and writes deploy/RELIABILITY.md.
 
 PEERS := ciba/cibatest/peers
 
-.PHONY: test demo build deps redis curl node
+.PHONY: test demo build crash deps redis curl node
 
 test: deps
 	go test ./...
@@ -12,6 +13,9 @@ demo:
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/stepup ./cmd/stepup
+
+crash: redis
+	go run ./cmd/crash -report deploy/RELIABILITY.md
 
 deps: redis curl $(PEERS)/node_modules/.package-lock.json
 

@@ -26,6 +26,7 @@ type session struct {
 	// with the first one we get.
 	owed time.Duration
 
+	timer  *time.Timer // of the one goroutine that waits
 	signal *signal
 	call   atomic.Pointer[call] // while the provider has a poll of ours
 }
@@ -201,14 +202,18 @@ func (w *Worker) sleep(s *session, due time.Time) (cancelled bool, err error) {
 	if w.Draining() {
 		return false, errDrain
 	}
-	timer := time.NewTimer(time.Until(due))
-	defer timer.Stop()
+	if s.timer == nil {
+		s.timer = time.NewTimer(time.Until(due))
+	} else {
+		s.timer.Reset(time.Until(due))
+	}
+	defer s.timer.Stop()
 	select {
 	case <-w.draining:
 		return false, errDrain
 	case <-s.signal.told:
 		return s.ended()
-	case <-timer.C:
+	case <-s.timer.C:
 		return false, nil
 	}
 }
@@ -225,7 +230,7 @@ func (s *session) ended() (cancelled bool, err error) {
 // does not cut it: an answer in flight is awaited and stored. A cancel does not
 // wait for it: the answer is discarded and counted.
 func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
-	asked, provider, name := s.asked, s.set.Providers[s.Provider].Provider, s.Provider
+	provider, name := s.set.Providers[s.Provider].Provider, s.Provider
 	s.sentAt = time.Now()
 	got := make(chan answer, 1)
 	ctx, cut := context.WithCancel(ctx)
@@ -239,7 +244,7 @@ func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
 		// Once more, as the last thing before it goes out: this process may have
 		// frozen since it looked.
 		if id, ok, _ := w.lease.holder(); ok && id == owner {
-			a = answerOf(ctx, provider, asked)
+			a = answerOf(ctx, provider, &s.asked)
 			w.met.polled(ctx, name, a)
 		}
 		s.call.Store(nil)
@@ -266,13 +271,13 @@ func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
 
 // answerOf is what the provider answered. A panic on the way is an answer that
 // nobody knows: one malformed token must not end the process.
-func answerOf(ctx context.Context, p Provider, asked Asked) (a answer) {
+func answerOf(ctx context.Context, p Provider, asked *Asked) (a answer) {
 	defer func() {
 		if v := recover(); v != nil {
 			a = answer{err: fmt.Errorf("the provider's code panicked: %T", v)}
 		}
 	}()
-	identity, err := p.Answer(ctx, asked)
+	identity, err := p.Answer(ctx, *asked)
 	if err != nil {
 		return answer{err: err}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // toldActive is how many active tasks a server describes in a heartbeat.
-const toldActive = 100
+const toldActive = 20
 
 // brief is a hook of asynq's client. Every five seconds asynq writes a description
 // of every active task to Redis: with ten thousand step-ups in flight more bytes

@@ -46,7 +46,7 @@ func (b *bench) measureLoop(ctx context.Context, l loop) (*column, error) {
 		return nil, err
 	}
 	b.say("%s, ramp-up: %d step-ups", l.name, b.n)
-	_, err = b.ramp(ctx, b.n, func(i int) error {
+	err = b.ramp(ctx, b.n, func(i int) error {
 		q := worker.Question{Scope: "openid", LoginHint: cibatest.HintFor(nobodyAnswers, 0, l.serial+uint64(i))}
 		asked, err := b.target.Ask(ctx, q)
 		if err != nil {

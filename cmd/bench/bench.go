@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,9 +34,8 @@ type column struct {
 	late   cibatest.Lateness
 	stored bool // Redis had a part in it
 
-	creates float64 // a second, 32 at a time
-	weight  weight
-	kinds   []kind // of key
+	weight weight
+	kinds  []kind // of key
 
 	asked    int             // step-ups that were asked to be approved
 	webhooks []time.Duration // from approval to webhook, sorted
@@ -61,24 +61,22 @@ func (s snapshot) weight(earlier snapshot, n int) weight {
 // asking is how many creates run side by side, as if from as many connections of backends.
 const asking = 32
 
-// ramp calls ask for 0…n−1. Where that is faster than one interval it is spread over one, in small bunches, so that later polls
-// spread too. It returns the creates a second while it was not pausing.
-func (b *bench) ramp(ctx context.Context, n int, ask func(i int) error) (perSecond float64, err error) {
-	bunches := min(n, 50)
+// rampRate is the most that is asked for in a second of a ramp: less than the service can take, so that all columns have the
+// same ramp.
+const rampRate = 1000
+
+// ramp calls ask for 0…n−1, one after the other at equal distances over one interval, or as many as rampRate needs. So polls
+// are spread evenly in every column: those that fall due together cost less each, and wait for each other.
+func (b *bench) ramp(ctx context.Context, n int, ask func(i int) error) error {
+	intervals := math.Ceil(float64(n) / rampRate / b.interval.Seconds())
+	apart := time.Duration(intervals * float64(b.interval) / float64(n))
 	began := time.Now()
-	busy := time.Duration(0)
-	for k := range bunches {
-		due := began.Add(b.interval * time.Duration(k) / time.Duration(bunches))
-		if err := pause(ctx, time.Until(due)); err != nil {
-			return 0, err
+	return sideBySide(0, n, func(i int) error {
+		if err := pause(ctx, time.Until(began.Add(time.Duration(i)*apart))); err != nil {
+			return err
 		}
-		start := time.Now()
-		if err := sideBySide(n*k/bunches, n*(k+1)/bunches, ask); err != nil {
-			return 0, err
-		}
-		busy += time.Since(start)
-	}
-	return float64(n) / busy.Seconds(), nil
+		return ask(i)
+	})
 }
 
 // sideBySide calls f for from…to−1, several at a time, and stops at the first error.

@@ -61,7 +61,6 @@ func TestRun(t *testing.T) {
 				"late max, ms":                 func(v float64) bool { return v > 0 },
 				"webhooks":                     func(v float64) bool { return v == 20 },
 				"approval to webhook p99, ms":  func(v float64) bool { return v > 0 },
-				"creates/s":                    func(v float64) bool { return v > 0 },
 			} {
 				if v := cell(t, out.String(), name); !ok(v) {
 					t.Errorf("%s is %v", name, v)

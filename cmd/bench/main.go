@@ -25,7 +25,7 @@ const usage = `usage: go run ./cmd/bench [flags]
 Keeps step-ups in flight against a simulated provider and prints what polling them costs. A run has these parts:
 
   idle      the service with nothing to do: its cost is taken off what follows
-  ramp-up   creates -n step-ups, spread over one interval where they come fast enough
+  ramp-up   creates -n step-ups, evenly over one interval, or as many as 1,000 creates a second need
   warm-up   until each has been polled
   steady    -for: polls, CPU, lateness, Redis commands. Nobody approves
   approvals some step-ups more, 5 % of -n, that are approved while the others go on: approval to webhook
@@ -37,7 +37,7 @@ With -creates a run is: creates with 1, 8, 32 and 128 callers side by side, each
 
 Lateness is taken at the provider, the same way for both: arrival - (previous answer + interval), in that process's clock.
 An approval counts from the moment the provider answers with tokens. CPU is user + system time. Commands that Redis runs
-inside scripts are mostly asynq's heartbeat: every 5 s it writes a line for each task it runs. Numbers of a busy machine are
+inside scripts are mostly asynq's heartbeat, every 5 s. Numbers of a busy machine are
 noisy: compare the columns of one run, not two runs, and look at how busy the machine was with other programs. In every column a poll's
 CPU is all that the process used: garbage collection, timers, scheduling and system calls are in it.
 

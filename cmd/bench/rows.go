@@ -67,7 +67,6 @@ func measuredRows() []measured {
 		{rowToldP50, 2, stored(func(c *column) float64 { return milliseconds(percentile(c.webhooks, 50)) }), false},
 		{rowToldP99, 2, stored(func(c *column) float64 { return milliseconds(percentile(c.webhooks, 99)) }), false},
 		{"webhooks", 0, stored(func(c *column) float64 { return float64(len(c.webhooks)) }), false},
-		{rowCreates, 0, stored(func(c *column) float64 { return c.creates }), false},
 		{rowRSS, 1, func(c *column) (float64, bool) { return c.weight.rss / 1024, c.stored && c.weight.rss != 0 }, false},
 		{"goroutine stacks a step-up, KiB", 1, always(func(c *column) float64 { return c.weight.stacks / 1024 }), false},
 		{"heap a step-up, with garbage, KiB", 1, always(func(c *column) float64 { return c.weight.heap / 1024 }), false},

@@ -123,13 +123,13 @@ func (b *bench) measure(ctx context.Context, w *worker.Worker, inbox *inbox, c *
 		return err
 	}
 	b.say("ramp-up: %d step-ups", b.n)
-	c.creates, err = b.ramp(ctx, b.n, func(i int) error {
+	err = b.ramp(ctx, b.n, func(i int) error {
 		return create(ctx, w, cibatest.HintFor(nobodyAnswers, 0, uint64(i)), strconv.Itoa(i))
 	})
 	if err != nil {
 		return err
 	}
-	b.say("warm-up: %.0f creates/s", c.creates)
+	b.say("warm-up")
 	err = until(ctx, "all step-ups are claimed", time.Minute, func() (bool, error) { return w.InFlight() >= b.n, nil })
 	if err != nil {
 		return err
@@ -221,7 +221,7 @@ func (b *bench) approvals(ctx context.Context, w *worker.Worker, inbox *inbox, c
 	b.say("approvals: %d", c.asked)
 	hint := func(i int) string { return cibatest.HintFor(approves, 1, sideSerial+uint64(i)) }
 	reference := func(i int) string { return "side-" + strconv.Itoa(i) }
-	if _, err := b.ramp(ctx, c.asked, func(i int) error { return create(ctx, w, hint(i), reference(i)) }); err != nil {
+	if err := b.ramp(ctx, c.asked, func(i int) error { return create(ctx, w, hint(i), reference(i)) }); err != nil {
 		return err
 	}
 	err := until(ctx, "all webhooks", 3*b.interval+20*time.Second, func() (bool, error) { return inbox.count() >= c.asked, nil })

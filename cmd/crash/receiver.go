@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"stepup/webhook"
+)
+
+// receiver is the bank's webhook endpoint, and the ledger of what came.
+type receiver struct {
+	url    string
+	secret string // the line of a secrets_file
+	server *http.Server
+
+	mu      sync.Mutex
+	events  []event
+	refused int // requests whose signature did not verify
+}
+
+// event is one webhook that came and verified.
+type event struct {
+	id     string // webhook-id
+	body   string
+	at     time.Time
+	typ    string
+	stepUp string // its id
+	data   map[string]any
+}
+
+func openReceiver() (*receiver, error) {
+	in := &receiver{secret: webhook.NewSecret()}
+	secrets, err := webhook.ParseSecrets([]byte(in.secret))
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	in.url = "http://" + l.Addr().String() + "/hooks"
+	in.server = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m, err := webhook.Read(r, secrets, time.Now())
+		if err != nil {
+			in.note(nil)
+			http.Error(w, "not verified", http.StatusUnauthorized)
+			return
+		}
+		in.note(&m)
+	})}
+	go func() { _ = in.server.Serve(l) }()
+	return in, nil
+}
+
+func (in *receiver) note(m *webhook.Message) {
+	e := event{at: time.Now()}
+	if m != nil {
+		var body struct {
+			Type string
+			Data map[string]any
+		}
+		_ = json.Unmarshal(m.Body, &body) // what is not JSON has no type, which is a finding
+		e.id, e.body, e.typ, e.data = m.ID, string(m.Body), body.Type, body.Data
+		e.stepUp, _ = body.Data["id"].(string)
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if m == nil {
+		in.refused++
+		return
+	}
+	in.events = append(in.events, e)
+}
+
+// came is what came so far, in order, and how many requests did not verify.
+func (in *receiver) came() (events []event, refused int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return append([]event{}, in.events...), in.refused
+}
+
+// of is what came for one step-up.
+func (in *receiver) of(stepUp string) (list []event) {
+	events, _ := in.came()
+	for _, e := range events {
+		if e.stepUp == stepUp {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+func (in *receiver) close() { in.server.Close() }
