@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"runtime"
 	"runtime/pprof"
 	"strconv"
@@ -64,6 +65,17 @@ func (b *bench) service(ctx context.Context) (*column, error) {
 	return c, nil
 }
 
+// collectAt is GOGC as `stepup serve` sets it; the loops that are compared run with Go's own.
+const collectAt = 75
+
+// collecting sets GOGC, unless the environment did, and returns what it was.
+func collecting(percent int) (before int) {
+	if os.Getenv("GOGC") != "" {
+		return percent
+	}
+	return debug.SetGCPercent(percent)
+}
+
 // start runs a worker with everything around it as in `stepup serve`.
 func (b *bench) start(ctx context.Context, inbox *inbox) (w *worker.Worker, stop func() error, err error) {
 	sealer, err := worker.ParseSealKeys(worker.NewSealKeys())
@@ -71,7 +83,11 @@ func (b *bench) start(ctx context.Context, inbox *inbox) (w *worker.Worker, stop
 		return nil, nil, err
 	}
 	store, queue, lease := b.store.client(storePool), b.store.client(queuePool), b.store.client(leasePool)
-	closeAll := func() error { return errors.Join(store.Close(), queue.Close(), lease.Close()) }
+	before := collecting(collectAt)
+	closeAll := func() error {
+		collecting(before)
+		return errors.Join(store.Close(), queue.Close(), lease.Close())
+	}
 	// Shards fill unevenly, the more so the fewer there are: what is measured must not queue.
 	room := b.n*3/2 + 2000
 	w, err = worker.New(worker.Options{
