@@ -187,8 +187,7 @@ func (w *Worker) concludeAsk(ctx context.Context, c *create) {
 	if err := w.queue.wake(ctx, r.ID, "0", Pending, time.Time{}); err != nil {
 		w.log.Warn("step-up not queued; the sweeper will wake it", "id", r.ID, "error", err)
 	}
-	left := time.Until(r.Expires).Milliseconds() + 1000
-	if err := scriptStands.Run(ctx, w.opts.Store, []string{c.person}, r.Member, max(1, left)).Err(); err != nil {
+	if err := w.stands(ctx, c.person, r.Member, max(0, time.Until(r.Expires))+time.Second, "sent"); err != nil {
 		w.log.Warn("person limit keeps its first guess", "id", r.ID, "error", err)
 	}
 	w.met.created.Add(ctx, 1, ofProvider(r.Provider))
@@ -215,7 +214,6 @@ func (w *Worker) notAsked(ctx context.Context, set *Settings, c *create, f face,
 		w.wakeDelivery(ctx, &s.record)
 		return e
 	}
-	w.freePerson(ctx, c)
 	var entry existing
 	if keep {
 		entry = c.entry(set, answered{Code: e.Code, Detail: e.Detail})
@@ -223,6 +221,7 @@ func (w *Worker) notAsked(ctx context.Context, set *Settings, c *create, f face,
 	if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, entry) }); err != nil {
 		w.log.Error("refused intent not dropped; it will end as unknown", "alarm", true, "id", r.ID, "error", err)
 	}
+	w.freePerson(ctx, c) // only now: until here a twin counts under the same push
 	return e
 }
 

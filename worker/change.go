@@ -46,8 +46,8 @@ func (w *Worker) Cancel(ctx context.Context, caller, id string) (StepUp, error) 
 		select {
 		case <-told:
 		case <-time.After(beatEvery):
-		case <-ctx.Done():
-			return StepUp{}, storageDown()
+		case <-ctx.Done(): // its owner has been told, and is slow
+			return StepUp{}, &Error{Code: CodeInProgress, Detail: "The step-up is still being cancelled.", RetryAfter: time.Second, ID: id}
 		}
 	}
 }
@@ -77,7 +77,8 @@ func (w *Worker) cancelOnce(ctx context.Context, h *held) error {
 	}
 	s.cancel()
 	w.serving.Go(func() {
-		defer w.forget(s.ID)
+		defer w.caught()
+		defer w.forget(s)
 		ctx := context.WithoutCancel(ctx)
 		err := w.finish(ctx, s, verdict{state: Cancelled, reason: Reason{Code: CancelledCode}}, nil)
 		if err == nil {
@@ -115,6 +116,9 @@ func (w *Worker) Redeliver(ctx context.Context, caller, id string) (StepUp, erro
 			}
 			v.Deliveries = h.view(face{}, nil).Deliveries
 			return v, nil
+		}
+		if errors.Is(err, errGone) {
+			return StepUp{}, &Error{Code: CodeNotFound}
 		}
 		if !errors.Is(err, errFence) {
 			return StepUp{}, w.storageError(err)

@@ -81,7 +81,6 @@ func decodeRecord(id string, h map[string]string) (r record, ok bool) {
 		PendingAt: fromMS(h["pa"]), RawAt: fromMS(h["ra"]), Tombstone: h["end"], Member: h["mem"], Hooks: strings.Fields(shared(h["hk"])),
 	}
 	r.Gen, _ = strconv.ParseInt(h["gen"], 10, 64)
-	r.Wakes, _ = strconv.ParseInt(h["wk"], 10, 64)
 	iv, _ := strconv.ParseInt(h["iv"], 10, 64)
 	r.Interval = time.Duration(iv) * time.Millisecond
 	if dl := h["dl"]; dl != "" {

@@ -1,11 +1,13 @@
 package worker
 
-import "time"
+import (
+	"runtime/debug"
+	"time"
+)
 
 // crew runs claims and sends on goroutines whose stacks have already grown: they need
 // a deep stack for a moment, and the thousands of step-ups that only wait keep small
-// ones. Go shrinks a stack that has
-// grown only when less than a quarter of it is in use.
+// ones. Go shrinks a stack that has grown only when less than a quarter is in use.
 type crew struct {
 	work chan func()
 	over chan struct{} // closed when the worker has ended: nobody waits for more work
@@ -28,14 +30,25 @@ func (c crew) do(f func()) {
 
 // run is do, awaited. What panics there panics here, where it is recovered.
 func (c crew) run(f func()) {
-	done := make(chan any, 1)
+	done := make(chan *panicked, 1)
 	c.do(func() {
-		defer func() { done <- recover() }()
+		defer func() {
+			if p := recover(); p != nil {
+				done <- &panicked{p, debug.Stack()}
+			}
+			close(done)
+		}()
 		f()
 	})
 	if p := <-done; p != nil {
 		panic(p)
 	}
+}
+
+// panicked is what panicked on the crew, and where.
+type panicked struct {
+	value any
+	stack []byte
 }
 
 func (c crew) serve(f func()) {

@@ -22,8 +22,13 @@ const clockGrace = 5 * time.Second
 // sweeper finds the deliveries due.
 func (w *Worker) finish(ctx context.Context, s *session, v verdict, identity *Identity) error {
 	if s.takenOver && v.state == Unknown && v.reason.ProviderError == "invalid_grant" {
-		if cancelled, err := w.sleep(s, time.Now().Add(secondThought)); err != nil || cancelled {
-			return errors.Join(err, errDrain)
+		s.NotBefore = time.Now().Add(s.Interval) // for whoever asks again, if we are drained meanwhile
+		cancelled, err := w.sleep(s, time.Now().Add(secondThought))
+		if err != nil {
+			return err
+		}
+		if cancelled {
+			v = verdict{state: Cancelled, reason: Reason{Code: CancelledCode}}
 		}
 	}
 	if identity != nil {
@@ -162,19 +167,19 @@ func bare(v StepUp) StepUp {
 // settled is what to do when somebody else stored the final state: deliver it,
 // if the step-up is still ours.
 func (w *Worker) settled(ctx context.Context, s *session) error {
-	found, err := w.store.load(ctx, []string{s.ID})
+	found, err := w.store.load(ctx, s.ID)
+	if errors.Is(err, errGone) || err == nil && (found.Owner != s.Owner || found.Gen != s.Gen) {
+		return errLost
+	}
 	if err != nil {
 		return err
-	}
-	if len(found) == 0 || found[0].Owner != s.Owner || found[0].Gen != s.Gen {
-		return errLost
 	}
 	events, err := w.opts.Store.HGetAll(ctx, keyEvents(s.ID)).Result()
 	if err != nil {
 		return fmt.Errorf("reading events: %w", err)
 	}
-	found[0].events = events
-	s.held = found[0]
+	found.events = events
+	s.held = found
 	return nil
 }
 

@@ -143,11 +143,11 @@ func TestUnverifiedIsVerifiedLater(t *testing.T) {
 			if a.Raw != waiting || a.RawAt.IsZero() {
 				t.Errorf("judged with %q of %v", a.Raw, a.RawAt)
 			}
-			h, err := r.store.load(t.Context(), []string{r.only()})
-			if err != nil || h[0].RawAt.IsZero() || strings.Contains(h[0].prompt, "token-that-waits") {
+			h, err := r.store.load(t.Context(), r.only())
+			if err != nil || h.RawAt.IsZero() || strings.Contains(h.prompt, "token-that-waits") {
 				t.Fatalf("not stored sealed before it is judged: %v", err)
 			}
-			if p, err := (&session{held: h[0], set: &r.set}).openPrompt(); err != nil || p.Raw != waiting {
+			if p, err := (&session{held: h, set: &r.set}).openPrompt(); err != nil || p.Raw != waiting {
 				t.Errorf("stored as %q, %v", p.Raw, err)
 			}
 			if judged++; judged < 5 {

@@ -105,6 +105,7 @@ func (w *Worker) holdAgain(ctx context.Context, s *session, id string) error {
 		return err
 	}
 	s.Owner, s.Gen = h.Owner, h.Gen
+	w.holds(s, id)
 	return nil
 }
 

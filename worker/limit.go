@@ -44,24 +44,24 @@ func (w *Worker) limit(ctx context.Context, set *Settings, c *create) error {
 }
 
 // uncount takes back, when Redis is there again, what a create that failed may have
-// counted; unless a repeat of the request goes on under the same count. A repeat
-// that is on its way just now has its intent on record by then.
+// counted; unless a repeat of the request goes on under the same count. A repeat may
+// be on its way just now, so the person stays busy for as long as that could take.
 func (w *Worker) uncount(ctx context.Context, c *create) {
-	later := time.NewTimer(askTime)
-	defer later.Stop()
-	select {
-	case <-w.draining: // the count lapses by itself
-		return
-	case <-later.C:
-	}
-	var e *existing
-	err := w.stubborn(ctx, &c.rec, func() (err error) {
-		e, err = w.store.idempotent(ctx, c.rec.shard(), c.idem)
-		return err
+	err := w.stubborn(ctx, &c.rec, func() error {
+		e, err := w.store.idempotent(ctx, c.rec.shard(), c.idem)
+		if err != nil || e != nil {
+			return err
+		}
+		return w.stands(ctx, c.person, c.rec.Member, askTime, "unsent")
 	})
-	if err == nil && e == nil {
-		w.freePerson(ctx, c)
+	if err != nil {
+		w.log.Warn("person limit not freed; it lapses by itself", "id", c.rec.ID, "error", err)
 	}
+}
+
+// stands notes how long the prompt of a push stands: see the script.
+func (w *Worker) stands(ctx context.Context, person, push string, left time.Duration, known string) error {
+	return scriptStands.Run(ctx, w.opts.Store, []string{person}, push, left.Milliseconds(), known).Err()
 }
 
 // person is the key of the limit of whoever a question is for.
@@ -90,7 +90,7 @@ func (w *Worker) freeTwin(ctx context.Context, c *create, first string) {
 
 // freeSlot frees the person for the next push; the push stays counted in its hour.
 func (w *Worker) freeSlot(ctx context.Context, person string, r *record) {
-	if err := scriptStands.Run(ctx, w.opts.Store, []string{person}, r.Member, 0).Err(); err != nil {
+	if err := w.stands(ctx, person, r.Member, 0, "answered"); err != nil {
 		w.log.Warn("person limit not freed; it lapses by itself", "id", r.ID, "error", err)
 	}
 }

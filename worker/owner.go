@@ -34,6 +34,7 @@ type lease struct {
 	former          map[string]time.Time // last confirmed beats of ids of ours that lapsed
 	polling, asking int                  // live processes that do so, as the last beat counted
 	faults          int                  // beats that Redis did not confirm
+	fault           time.Time            // the last of them
 }
 
 func newLease(rdb redis.UniversalClient, role Role) *lease {
@@ -107,6 +108,29 @@ func (l *lease) faltered() int {
 	return l.faults
 }
 
+// doubtful reports that Redis faltered not long ago, so that what it says may be
+// older than what it acknowledged before.
+func (l *lease) doubtful() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.fault.IsZero() && since(l.fault) < 4*leaseTime
+}
+
+// settle waits until the beats are steady.
+func (l *lease) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*leaseTime)
+	defer cancel()
+	for !l.steady() {
+		_, _, ch := l.holder()
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for steady beats: %w", ctx.Err())
+		case <-ch:
+		}
+	}
+	return nil
+}
+
 // await waits until this process may send, and tells under which id.
 func (l *lease) await(ctx context.Context) (string, error) {
 	for {
@@ -142,7 +166,7 @@ func (l *lease) renew(ctx context.Context, read []string) (messages []string, la
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		l.faults++
+		l.faults, l.fault = l.faults+1, sent
 		return nil, false, fmt.Errorf("renewing the lease: %w", err)
 	}
 	if len(got) != 4 {

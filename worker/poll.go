@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,7 @@ type session struct {
 	// with the first one we get.
 	owed time.Duration
 
+	under  string      // the id it is held under, "" while it is let go; for others, under the worker's mutex
 	timer  *time.Timer // of the one goroutine that waits
 	signal *signal
 	call   atomic.Pointer[call] // while the provider has a poll of ours
@@ -53,12 +55,13 @@ func (w *Worker) work(ctx context.Context, id string) {
 		return
 	}
 	defer w.serving.Done()
+	defer w.caught()
 	s := w.taken(ctx, id)
 	if s == nil {
 		return
 	}
 	var err error
-	defer w.forget(id)
+	defer w.forget(s)
 	if !s.State.Final() {
 		err = w.follow(ctx, s)
 	}
@@ -66,6 +69,21 @@ func (w *Worker) work(ctx context.Context, id string) {
 		err = w.deliver(ctx, s)
 	}
 	w.leave(ctx, s, err)
+}
+
+// caught ends a panic: one malformed record must not end the process, and asynq
+// would write the panic's text into Redis. The step-up is still on our name; the
+// comparison of owned with run lets it go.
+func (w *Worker) caught() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	stack := debug.Stack()
+	if c, ok := p.(*panicked); ok {
+		p, stack = c.value, c.stack
+	}
+	w.log.Error("a step-up's work panicked", "alarm", true, "type", fmt.Sprintf("%T", p), "stack", string(stack))
 }
 
 // taken is a step-up that this process may take, nil when there is none.
@@ -102,6 +120,7 @@ func (w *Worker) leave(ctx context.Context, s *session, err error) {
 		s.Ambiguous, s.PendingAt = true, time.Time{}
 		w.log.Error("step-up let go; it will be woken again", "id", s.ID, "error", err)
 	}
+	w.holds(s, "")
 	failpoint("release.store")
 	op := opID()
 	var wakes string

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -87,13 +86,6 @@ func (q *queue) start(ctx context.Context) error {
 // Redis, and never uses asynq's context: asynq cancels it by its own deadline, by
 // 30 s of Redis trouble and from asynqmon, and none of that may cut a send.
 func (q *queue) handle(_ context.Context, t *asynq.Task) error {
-	defer func() {
-		// asynq would write the panic's text into Redis. The step-up is still on our
-		// name; the comparison of owned with run lets it go.
-		if p := recover(); p != nil {
-			q.worker.log.Error("a task panicked", "alarm", true, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-		}
-	}()
 	if id := string(t.Payload()); validID(id, q.worker.opts.Shards) {
 		q.worker.work(context.Background(), id)
 	} else {

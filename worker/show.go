@@ -29,14 +29,14 @@ func (w *Worker) find(ctx context.Context, caller, id string) (*held, error) {
 	if !validID(id, w.opts.Shards) {
 		return nil, notFound
 	}
-	found, err := w.store.load(ctx, []string{id})
+	h, err := w.store.load(ctx, id)
+	if errors.Is(err, errGone) || err == nil && h.Caller != caller {
+		return nil, notFound
+	}
 	if err != nil {
 		return nil, w.storageError(err)
 	}
-	if len(found) == 0 || found[0].Caller != caller {
-		return nil, notFound
-	}
-	return found[0], nil
+	return h, nil
 }
 
 // show opens what a caller may see. A final state is told from what is sealed:

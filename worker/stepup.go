@@ -148,7 +148,6 @@ type record struct {
 	// Owner and Gen are the fence: every write of an owner names both.
 	Owner string
 	Gen   int64
-	Wakes int64 // counts wake-ups, so that each has a TaskID of its own
 
 	Interval  time.Duration
 	NotBefore time.Time // no poll before

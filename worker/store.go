@@ -65,9 +65,9 @@ var (
 )
 
 // store is the Redis side: every transition of a step-up is one script, a
-// compare-and-set on (owner, gen) or on the state. Each call takes a fresh
-// operation id, so a script that a client repeats after a lost reply answers the
-// same again.
+// compare-and-set on (owner, gen) or on the state. Each write is known by an
+// operation id, or by what it writes, so a script that is repeated after a lost
+// reply answers the same again.
 type store struct {
 	rdb      redis.UniversalClient
 	shards   int
@@ -181,7 +181,7 @@ func (s *store) drop(ctx context.Context, r *record, idem string, e existing) er
 		entry = e.String()
 	}
 	return s.status(ctx, scriptDrop,
-		[]string{keyRecord(r.ID), keyOpen(shard), keyPrompt(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller)}, opID(), r.ID, entry)
+		[]string{keyRecord(r.ID), keyOpen(shard), keyPrompt(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller)}, r.ID, entry)
 }
 
 // takeover is what a claim from a dead owner brings along.
@@ -297,11 +297,11 @@ func (s *store) redeliver(ctx context.Context, r *record) (wakes string, err err
 
 // woken is what a wake-up found.
 type woken struct {
-	number  string // for the task's id; "0": there is nothing to wake, or another sweeper was first
-	state   State
-	gone    bool // there is no such step-up, or it is not the dead owner's
-	row     int  // how often in a row it was woken and nobody took it
-	expires time.Time
+	number string // for the task's id; "0": there is nothing to wake, or another sweeper was first
+	state  State
+	gone   bool // there is no such step-up, or it is not the dead owner's
+	row    int  // how often in a row it was woken and nobody took it
+	late   bool // long past its expiry
 }
 
 // wake counts one wake-up. deadOwner is empty when the wake-by time passed.
@@ -312,7 +312,7 @@ func (s *store) wake(ctx context.Context, id, deadOwner string) (woken, error) {
 	if err != nil || len(got) != 4 {
 		return woken{}, fmt.Errorf("waking a step-up: %w", err)
 	}
-	v := woken{number: got[0], state: State(got[1]), gone: got[1] == "gone", expires: fromMS(got[3])}
+	v := woken{number: got[0], state: State(got[1]), gone: got[1] == "gone", late: got[3] == "1"}
 	v.row, _ = strconv.Atoi(got[2])
 	return v, nil
 }
@@ -330,29 +330,23 @@ func (s *store) read(ctx context.Context, id string) (*record, error) {
 	return &r, nil
 }
 
-// load is records with what is sealed, in one round trip; those that are gone are left out.
-func (s *store) load(ctx context.Context, ids []string) ([]*held, error) {
-	type parts struct {
-		rec, personal *redis.MapStringStringCmd
-		prompt        *redis.StringCmd
-	}
-	cmds := make([]parts, len(ids))
+// load is a record with what is sealed, in one round trip. What a final state takes
+// away is read before the record, and what it brings after it.
+func (s *store) load(ctx context.Context, id string) (*held, error) {
+	var prompt *redis.StringCmd
+	var rec, personal *redis.MapStringStringCmd
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, id := range ids {
-			cmds[i] = parts{p.HGetAll(ctx, keyRecord(id)), p.HGetAll(ctx, keyPersonal(id)), p.Get(ctx, keyPrompt(id))}
-		}
+		prompt, rec, personal = p.Get(ctx, keyPrompt(id)), p.HGetAll(ctx, keyRecord(id)), p.HGetAll(ctx, keyPersonal(id))
 		return nil
 	})
-	var out []*held
-	for i, c := range cmds {
-		for _, err := range []error{err, c.rec.Err(), c.personal.Err(), c.prompt.Err()} {
-			if err != nil && !errors.Is(err, redis.Nil) { // no prompt: it is final
-				return nil, fmt.Errorf("reading step-ups: %w", err)
-			}
-		}
-		if r, ok := decodeRecord(ids[i], c.rec.Val()); ok {
-			out = append(out, &held{record: r, prompt: c.prompt.Val(), personal: c.personal.Val()})
+	for _, err := range []error{err, prompt.Err(), rec.Err(), personal.Err()} {
+		if err != nil && !errors.Is(err, redis.Nil) { // no prompt: it is final
+			return nil, fmt.Errorf("reading a step-up: %w", err)
 		}
 	}
-	return out, nil
+	r, ok := decodeRecord(id, rec.Val())
+	if !ok {
+		return nil, errGone
+	}
+	return &held{record: r, prompt: prompt.Val(), personal: personal.Val()}, nil
 }

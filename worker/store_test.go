@@ -82,14 +82,14 @@ func TestClaimIsForOne(t *testing.T) {
 	s := pendingRecord(t)
 	before := s.now()
 	h := s.claimed("w1")
-	if h.Owner != "w1" || h.Gen != 1 || h.prompt != "sealed with the handle" {
+	if h.Owner != "w1" || h.Gen != 2 || h.prompt != "sealed with the handle" {
 		t.Fatalf("claimed as %+v", h.record)
 	}
 	_, err := s.claim(t.Context(), opID(), before, "w2", takeover{})
 	s.refuses("a claim with the old fence", err, errFence)
 	_, err = s.claim(t.Context(), opID(), s.now(), "w2", takeover{})
 	s.must("a claim from an owner known to be dead", err)
-	if r := s.now(); r.Owner != "w2" || r.Gen != 2 {
+	if r := s.now(); r.Owner != "w2" || r.Gen != 3 {
 		t.Fatalf("taken over as %+v", r)
 	}
 	for owner, want := range map[string]bool{"w1": false, "w2": true} {
@@ -171,7 +171,7 @@ func TestScriptsAnswerARepeatTheSame(t *testing.T) {
 	s.must("asked", s.asked(ctx, &s.record, s.ID, answer, "sealed with the handle"))
 	s.must("asked again", s.asked(ctx, &s.record, s.ID, answer, "sealed with the handle"))
 
-	args := []any{op + "c", s.ID, "w1", "", 0, 1000, 0, "0"}
+	args := []any{op + "c", s.ID, "w1", "", 1, 1000, 0, "0"}
 	keys := []string{keyRecord(s.ID), keyOpen(1), keyPersonal(s.ID), keyEvents(s.ID), keyOwned(1, "w1"), keyOwned(1, ""), keyDue(1), keyPrompt(s.ID), keyOwners(1)}
 	for range 2 {
 		got, err := scriptClaim.Run(ctx, s.rdb, keys, args...).Slice()
@@ -180,8 +180,8 @@ func TestScriptsAnswerARepeatTheSame(t *testing.T) {
 		}
 	}
 	mine := s.now()
-	if mine.Gen != 1 {
-		t.Fatalf("gen %d after a repeated claim, want 1", mine.Gen)
+	if mine.Gen != 2 {
+		t.Fatalf("gen %d after a repeated claim, want 2", mine.Gen)
 	}
 	for range 2 {
 		s.must("note", s.note(ctx, mine, op+"n", "raw"))
@@ -198,14 +198,14 @@ func TestScriptsAnswerARepeatTheSame(t *testing.T) {
 	if first != second {
 		t.Errorf("wake numbers %s and %s", first, second)
 	}
-	rel := []any{op + "x", s.ID, 1, "[]", 1000}
+	rel := []any{op + "x", s.ID, 2, "[]", 1000}
 	for i := range 2 {
 		got, err := scriptRedeliver.Run(ctx, s.rdb, []string{keyRecord(s.ID), keyOpen(1), keyDue(1)}, rel...).StringSlice()
 		if err != nil || got[0] != "ok" {
 			t.Fatalf("redeliver %d: %v %v", i, got, err)
 		}
 	}
-	if got := s.now(); got.Gen != 2 || got.State != Approved {
+	if got := s.now(); got.Gen != 3 || got.State != Approved {
 		t.Errorf("ended as %+v", got)
 	}
 }
@@ -288,7 +288,7 @@ func TestAskedIsKnownAfterAClaim(t *testing.T) {
 	s.claimed("w1")
 	s.must("asked again", s.asked(t.Context(), &s.record, s.ID, answer, "sealed with the handle"))
 	s.refuses("asked by another operation", s.asked(t.Context(), &s.record, s.ID, s.answer(), "sealed with the handle"), errFinal)
-	if r := s.now(); r.Owner != "w1" || r.Gen != 1 {
+	if r := s.now(); r.Owner != "w1" || r.Gen != 2 {
 		t.Errorf("the repeat changed the record: %+v", r)
 	}
 }

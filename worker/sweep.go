@@ -19,7 +19,7 @@ const (
 // sweep wakes what nobody holds: what dead workers owned, and what is past its
 // wake-by time. It does not depend on asynq keeping its tasks.
 func (w *Worker) sweep(ctx context.Context) {
-	suspects, faults := map[string]int64{}, 0
+	suspects, faults := map[string]suspect{}, 0
 	for n := 1; ; n++ {
 		// Jittered, so that several workers do not sweep in step.
 		pause := time.NewTimer(sweepEvery*3/4 + rand.N(sweepEvery/2))
@@ -73,12 +73,23 @@ func (w *Worker) count(ctx context.Context) error {
 }
 
 func (w *Worker) sweepOnce(ctx context.Context) error {
+	// The owners before the living: whoever is born in between is not taken for dead.
+	owners := make([]*redis.StringSliceCmd, w.opts.Shards)
+	_, err := w.opts.Store.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for n := range owners {
+			owners[n] = p.SMembers(ctx, keyOwners(n))
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reading who owns step-ups: %w", err)
+	}
 	alive, err := w.lease.living(ctx)
 	if err != nil {
 		return err
 	}
 	for n := range w.opts.Shards {
-		if err := errors.Join(w.bury(ctx, n, alive), w.overdue(ctx, n)); err != nil {
+		if err := errors.Join(w.bury(ctx, n, owners[n].Val(), alive), w.overdue(ctx, n)); err != nil {
 			return err
 		}
 	}
@@ -88,11 +99,7 @@ func (w *Worker) sweepOnce(ctx context.Context) error {
 // bury wakes what dead workers owned in a shard, and forgets those of whom nothing
 // is left. The shard itself knows who owned something in it, so this holds even
 // when the leases are lost.
-func (w *Worker) bury(ctx context.Context, shard int, alive map[string]bool) error {
-	owners, err := w.opts.Store.SMembers(ctx, keyOwners(shard)).Result()
-	if err != nil {
-		return fmt.Errorf("reading who owns step-ups: %w", err)
-	}
+func (w *Worker) bury(ctx context.Context, shard int, owners []string, alive map[string]bool) error {
 	for _, owner := range owners {
 		if alive[owner] {
 			continue
@@ -150,10 +157,9 @@ func (w *Worker) wake(ctx context.Context, id, deadOwner string) error {
 		return nil
 	}
 	failpoint("wake.counted")
-	late := v.state == Pending && time.Since(v.expires) >= orphanGrace
 	switch {
-	case late, v.row >= wakesInVain && w.InFlight() < w.opts.MaxInFlight:
-		go w.work(context.WithoutCancel(ctx), id)
+	case v.late, v.row >= wakesInVain && w.InFlight() < w.opts.MaxInFlight:
+		go w.work(context.WithoutCancel(ctx), id) // it catches its own panics
 		return nil
 	case v.row >= wakesInVain:
 		return nil // there is no room: its tasks wait in the queue, and no more are piled on them
@@ -161,11 +167,20 @@ func (w *Worker) wake(ctx context.Context, id, deadOwner string) error {
 	return w.queue.wake(ctx, id, v.number, v.state, time.Time{})
 }
 
+// suspect is when a step-up was first seen owned and not run, and under which gen.
+type suspect struct {
+	gen int64
+	at  time.Time
+}
+
+// claimTime is longer than a claim can take that is under way.
+const claimTime = 4 * time.Second
+
 // compare looks for what this process runs but does not own, because Redis lost the
 // claim, and stops it; and for what it owns but does not run, because a claim's
-// reply was lost or a handler panicked, and lets it go. There, being seen twice in
-// a row under the same gen rules out a claim that is just under way.
-func (w *Worker) compare(ctx context.Context, before map[string]int64) (map[string]int64, error) {
+// reply was lost or a handler panicked, and lets it go. There, being seen for long
+// under the same gen rules out a claim that is just under way.
+func (w *Worker) compare(ctx context.Context, before map[string]suspect) (map[string]suspect, error) {
 	me, ok, _ := w.lease.holder()
 	if !ok {
 		return before, nil
@@ -174,7 +189,7 @@ func (w *Worker) compare(ctx context.Context, before map[string]int64) (map[stri
 	if err != nil {
 		return before, err
 	}
-	suspects := map[string]int64{}
+	suspects := map[string]suspect{}
 	for _, id := range odd {
 		r, err := w.store.read(ctx, id)
 		if err != nil && !errors.Is(err, errGone) {
@@ -183,9 +198,12 @@ func (w *Worker) compare(ctx context.Context, before map[string]int64) (map[stri
 		if err != nil {
 			r = &record{ID: id, Gen: -1}
 		}
-		gen, seen := before[id]
-		if w.running(id) == nil && (!seen || gen != r.Gen) {
-			suspects[id] = r.Gen
+		first, seen := before[id]
+		if !seen || first.gen != r.Gen {
+			first = suspect{r.Gen, time.Now()}
+		}
+		if w.running(id) == nil && time.Since(first.at) < claimTime {
+			suspects[id] = first
 			continue
 		}
 		w.settleDifference(ctx, me, r)
@@ -197,8 +215,10 @@ func (w *Worker) compare(ctx context.Context, before map[string]int64) (map[stri
 func (w *Worker) differing(ctx context.Context, me string) ([]string, error) {
 	w.mu.Lock()
 	running := make([]string, 0, len(w.sessions))
-	for id := range w.sessions { // before the sets are read: these are all in them
-		running = append(running, id)
+	for id, s := range w.sessions { // before the sets are read: these are all in them
+		if s.under == me { // else it is claimed again, or let go, by its own goroutine
+			running = append(running, id)
+		}
 	}
 	w.mu.Unlock()
 	owned := map[string]bool{}
@@ -255,7 +275,10 @@ func (w *Worker) letGo(ctx context.Context, r *record) {
 	set := w.settings.Load()
 	if !r.State.Final() {
 		r.Ambiguous, r.PendingAt = true, time.Time{}
-		r.NotBefore = time.Now().Add(max(r.Interval, set.Providers[r.Provider].Hold))
+		after := time.Now().Add(max(r.Interval, set.Providers[r.Provider].Hold))
+		if r.NotBefore.Before(after) {
+			r.NotBefore = after
+		}
 	}
 	if _, err := w.store.release(ctx, r, opID()); err != nil {
 		w.log.Warn("orphan not released; tried again", "id", r.ID, "error", err)

@@ -23,19 +23,16 @@ func (w *Worker) take(ctx context.Context, id string) (*session, error) {
 	if w.running(id) != nil {
 		return nil, errFence
 	}
-	found, err := w.store.load(ctx, []string{id})
+	h, err := w.store.load(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if len(found) == 0 {
-		return nil, errGone
-	}
-	r, set := &found[0].record, w.settings.Load()
+	r, set := &h.record, w.settings.Load()
 	if r.State == Asking {
-		return nil, w.giveUpAsking(ctx, set, id)
+		return nil, w.giveUpAsking(ctx, set, h)
 	}
 	if !r.State.Final() && time.Since(r.Expires) < orphanGrace {
-		if err := set.lacks(found[0]); err != nil {
+		if err := set.lacks(h); err != nil {
 			return nil, err
 		}
 	}
@@ -62,7 +59,7 @@ func (w *Worker) own(ctx context.Context, set *Settings, r *record) (*session, e
 	}
 	_, known := set.Providers[r.Provider]
 	s := &session{held: h, set: set, takenOver: over.died, lost: !known, signal: newSignal()}
-	if over.died {
+	if over.died && r.Owner != "" {
 		s.owed = slowDownStep
 	}
 	if err := w.unseal(s); err != nil && !(s.State.Final() && errors.Is(err, errNoKey)) { // a delivery needs no more than its event
@@ -90,26 +87,36 @@ func (s *Settings) lacks(h *held) error {
 	return nil
 }
 
-// unclaimedFor is how long after its next poll was due a step-up that nobody owns
-// may have lain for good reasons.
+// unclaimedFor is how long after its next poll was due, and one interval, a step-up
+// that nobody owns may have lain for good reasons.
 const unclaimedFor = 3 * time.Second
 
 // overtake looks at the owner the record names. A live one is left alone. After
 // a dead one, nobody polls before a request that it left open at the provider
 // must have ended: its last possible send, plus the longer of interval and hold.
-// Where nobody owns what should have been polled long ago, Redis may have forgotten
-// the claim of a process that polls still, and will stop when it notices. Both need
-// a process that is steady: after a gap of Redis others first renew.
+// Where nobody owns what should have been polled long ago, or at all after a fault
+// of Redis, Redis may have forgotten the claim of a process that polls still, and
+// will stop when it notices. Both need a process that is steady: after a gap of
+// Redis others first renew.
 func (w *Worker) overtake(ctx context.Context, set *Settings, r *record) (takeover, error) {
 	within := max(r.Interval, set.Providers[r.Provider].Hold)
 	if r.Owner == "" {
-		switch {
-		case r.State.Final() || time.Since(r.NotBefore) < r.Interval+unclaimedFor:
-			return takeover{}, nil
-		case !w.lease.steady():
-			return takeover{}, errFence
+		patience := r.Interval + unclaimedFor
+		if w.lease.doubtful() {
+			patience = 0
 		}
-		return takeover{true, time.Now().Add(within)}, nil
+		polling, _ := w.lease.alive()
+		if r.State.Final() || polling == 1 || time.Since(r.NotBefore) < patience {
+			return takeover{}, nil
+		}
+		if err := w.lease.settle(ctx); err != nil {
+			return takeover{}, err
+		}
+		notBefore := time.Now().Add(within)
+		if notBefore.After(r.Expires) { // one poll must be left
+			notBefore = r.Expires
+		}
+		return takeover{true, notBefore}, nil
 	}
 	o, err := w.lease.judge(ctx, r.Owner)
 	if err != nil {
@@ -118,10 +125,10 @@ func (w *Worker) overtake(ctx context.Context, set *Settings, r *record) (takeov
 	if !o.dead {
 		return takeover{}, errFence
 	}
-	switch {
-	case !w.lease.steady():
-		return takeover{}, errFence
-	case r.State.Final():
+	if err := w.lease.settle(ctx); err != nil {
+		return takeover{}, err
+	}
+	if r.State.Final() {
 		return takeover{}, nil
 	}
 	return takeover{true, o.lastBeat.Add(sendWithin + within)}, nil
@@ -147,13 +154,8 @@ func (w *Worker) unseal(s *session) error {
 
 // giveUpAsking ends an intent whose process died before it stored what /bc-auth
 // said: nobody knows whether the person was asked, and it is never asked again.
-func (w *Worker) giveUpAsking(ctx context.Context, set *Settings, id string) error {
-	found, err := w.store.load(ctx, []string{id})
-	if err != nil || len(found) == 0 {
-		return errors.Join(err, errGone)
-	}
-	h := found[0]
-	if h.State != Asking || time.Since(h.Created) < askTime {
+func (w *Worker) giveUpAsking(ctx context.Context, set *Settings, h *held) error {
+	if time.Since(h.Created) < askTime {
 		return errFence
 	}
 	s := &session{held: h, set: set, signal: newSignal()}
@@ -191,13 +193,22 @@ func (s *session) unsealFace() error {
 func (w *Worker) remember(s *session) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.sessions[s.ID] = s
+	w.sessions[s.ID], s.under = s, s.Owner
 }
 
-func (w *Worker) forget(id string) {
+func (w *Worker) forget(s *session) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.sessions, id)
+	if w.sessions[s.ID] == s {
+		delete(w.sessions, s.ID)
+	}
+}
+
+// holds notes under which id a session is held, "" when it is being let go.
+func (w *Worker) holds(s *session, id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s.under = id
 }
 
 // running is the session of a step-up that this process holds, nil when it does not.

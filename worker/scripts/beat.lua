@@ -15,4 +15,4 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], t, '+inf')) do
   if role ~= 'a' then polling = polling + 1 end
   if role ~= 'w' then asking = asking + 1 end
 end
-return {1, polling, asking, redis.call('SRANDMEMBER', KEYS[2], 100)}
+return {1, polling, asking, redis.call('SRANDMEMBER', KEYS[2], 1000)}
