@@ -128,7 +128,7 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 		return err
 	})
 	if err != nil {
-		w.takeBack(ctx, c)
+		w.takeBack(c)
 		return StepUp{}, w.storageError(err)
 	}
 	if e != nil { // a twin of this request was faster
@@ -136,7 +136,7 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 		return w.again(ctx, set, c, e)
 	}
 	if err := w.turnToAsk(c.Provider, set.Providers[c.Provider]); err != nil {
-		w.takeBack(ctx, c)
+		w.takeBack(c)
 		return StepUp{}, err
 	}
 	failpoint("ask.send")
@@ -170,8 +170,8 @@ const beginWithin = 2 * time.Second
 // takeBack undoes an intent that may have been written: nothing is sent from here
 // on. The caller does not wait for it; until it is done, a repeat under the same
 // key is told that the first is still being answered.
-func (w *Worker) takeBack(ctx context.Context, c *create) {
-	w.serving.Go(func() {
+func (w *Worker) takeBack(c *create) {
+	w.aside(func(ctx context.Context) {
 		r := &c.rec
 		if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, existing{}) }); err != nil {
 			w.log.Warn("intent not taken back; it will end as unknown", "id", r.ID, "error", err)

@@ -29,7 +29,7 @@ func (w *Worker) limit(ctx context.Context, set *Settings, c *create) error {
 	got, err := scriptPerson.Run(ctx, w.opts.Store, []string{c.person},
 		c.rec.Member, standing.Milliseconds(), set.PersonInFlight, set.PersonPerHour).Slice()
 	if err != nil || len(got) != 2 {
-		w.serving.Go(func() { w.uncount(context.WithoutCancel(ctx), c) }) // perhaps it was counted
+		w.aside(func(ctx context.Context) { w.uncount(ctx, c) }) // perhaps it was counted
 		return w.storageError(fmt.Errorf("counting a person: %w", err))
 	}
 	left, _ := got[1].(int64)

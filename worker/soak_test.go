@@ -44,7 +44,7 @@ type taker struct{ taken, failed atomic.Int64 }
 
 func (b *taker) RoundTrip(q *http.Request) (*http.Response, error) {
 	status := http.StatusOK
-	if b.taken.Add(1)%10 == 0 {
+	if b.taken.Add(1)%100 == 50 {
 		b.failed.Add(1)
 		status = http.StatusServiceUnavailable
 	}
