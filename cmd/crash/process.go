@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -81,7 +82,7 @@ func (p *ports) next() (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.last == 0 {
-		p.last = 15000 + os.Getpid()%8000
+		p.last = 15000 + rand.IntN(16000) // others may run beside us
 	}
 	for range 2000 {
 		if p.last++; p.last > 31000 {
