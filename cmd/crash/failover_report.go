@@ -23,6 +23,7 @@ people answer after 3 to 37 s, 200 step-ups are in flight and polled every secon
 * gone: told 201, and no record afterwards
 * second pushes: the same create reached a phone twice
 * told in two ways: a webhook said one thing, the API or another webhook says another
+* early polls: claims are not waited for; who holds one that Redis forgot stops when it notices, and may be one poll late
 * pause: how long the create that waited longest took until its 201, for each strike, the median and the longest
 `
 

@@ -81,8 +81,13 @@ func TestUnderFire(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(ends)) {
 		t.Logf("%4d %s", ends[name], name)
 	}
-	t.Logf("%d polls reached the provider, %d waits longer than 1.8 s, %d answers handed out and lost, %d creates refused with nothing sent, %v in all",
-		f.polls, f.waits, f.lost, f.refused, time.Since(start).Round(time.Second))
+	t.Logf("%d polls reached the provider, %d of them close, %d waits longer than 1.8 s, %d answers handed out and lost, %d creates refused with nothing sent, %v in all",
+		f.polls, f.close, f.waits, f.lost, f.refused, time.Since(start).Round(time.Second))
+	// A request that the client has given up can lie on a busy machine before the provider notes it: the next one then seems
+	// close. A client that does not wait is close all the time.
+	if f.close > f.polls*3/100 {
+		t.Errorf("%d of %d polls came less than the interval after the one before", f.close, f.polls)
+	}
 	if f.waits == 0 || f.lost == 0 || !strings.Contains(s.serve.said(), "polls of the provider fail") {
 		t.Error("no poll failed, no answer was lost: the fire did not reach the service")
 	}
@@ -167,7 +172,7 @@ func (v *victim) call(t *testing.T, method, path string, body any) (int, map[str
 }
 
 // fireBooks are sums over all step-ups.
-type fireBooks struct{ polls, waits, lost, refused int }
+type fireBooks struct{ polls, close, waits, lost, refused int }
 
 // judge waits for the end of one step-up and holds it against the person and the provider's ledger.
 func (f *fireBooks) judge(t *testing.T, v *victim) (ended string) {
@@ -239,8 +244,11 @@ func (f *fireBooks) count(t *testing.T, v *victim, seen peers.Seen) {
 	}
 	for i := 1; i < len(seen.Polls); i++ {
 		gap := seen.Polls[i].At.Sub(seen.Polls[i-1].At)
-		if gap < interval-upstreamLate-slack {
+		switch {
+		case gap < interval/4:
 			t.Errorf("%s: poll %d came %v after the one before it", v.id, i, gap)
+		case gap < interval-upstreamLate-slack:
+			f.close++
 		}
 		if seen.Polls[i].At.Before(seen.Polls[i-1].Done) {
 			t.Errorf("%s: poll %d came while the one before it was being answered", v.id, i)
