@@ -127,10 +127,11 @@ func TestSoakLeavesNoGoroutine(t *testing.T) {
 		warm := w.begin(outcome{answers: []any{identified, consumed}, state: Approved}, nil)
 		warm.live()
 		before := settled()
+		var all sync.WaitGroup
 		for _, o := range outcomes() {
 			if o.cancel != "elsewhere" {
 				for range 20 {
-					go w.begin(o, nil).live()
+					all.Go(w.begin(o, nil).live)
 				}
 			}
 		}
@@ -141,6 +142,7 @@ func TestSoakLeavesNoGoroutine(t *testing.T) {
 		if after := settled(); after > before {
 			t.Errorf("%d goroutines before, %d after", before, after)
 		}
+		all.Wait()
 		for _, x := range w.lives[1:] {
 			x.keeps()
 		}

@@ -24,6 +24,9 @@ const sweepBatch = 30
 // unknown, and the bank that repeats its request gets its step-up. The sweep finds
 // its own end: a life in which there was nothing left to lose.
 func TestEveryCommandLost(t *testing.T) {
+	if underRace {
+		t.Skip("many lives, each of which the other tests live under the race detector")
+	}
 	t.Parallel()
 	for _, class := range []string{records, tasks} {
 		for _, when := range []string{before, after} {
@@ -154,6 +157,9 @@ func (w *town) settles(lives []*life) {
 // The beats of the lease, lost one by one and five in a row, which costs the lease.
 // Every outcome runs at once.
 func TestEveryBeatLost(t *testing.T) {
+	if underRace {
+		t.Skip("many lives, each of which the other tests live under the race detector")
+	}
 	t.Parallel()
 	for _, row := range []int{1, 5} {
 		for _, when := range []string{before, after} {
