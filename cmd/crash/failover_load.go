@@ -239,9 +239,7 @@ func (t toll) broken() (list []string) {
 	}
 	no(t.untrue, "false approvals or denials")
 	no(t.overlaps, "overlapping polls")
-	if t.death != cutOff { // a claim that nobody has any more: see the report
-		no(t.early, "early polls")
-	}
+	no(t.early, "early polls")
 	no(t.other, "ended as nobody decided")
 	no(t.open, "never final")
 	no(t.untold, "never told")
