@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"net/url"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -136,6 +137,7 @@ func (m member) whole(low, high int) (int, bool) {
 
 // answer holds the members that we read from either endpoint, in success and in error.
 type answer struct {
+	Private
 	authReqID, expiresIn, interval member // bc-auth, CIBA §7.3
 	idToken                        member // token, CIBA §10.1.1
 	code, id, traceID              member // errors: RFC 6749 §5.2, and Singpass's two
@@ -161,9 +163,10 @@ func (a *answer) want(name []byte) *member {
 	return nil
 }
 
-// loggable is s where it is fit for a log, and nothing where it is not: a stranger's text can hold anything.
-func loggable(s string) string {
-	if len(s) > 128 {
+// loggable is s where it is fit for a log, and nothing where it is not: a stranger's text can hold anything, and give back
+// to us what we have sent.
+func (r reply) loggable(s string) string {
+	if len(s) > 128 || s != "" && echoes(s, r.sent) {
 		return ""
 	}
 	for i := range len(s) {
@@ -172,6 +175,20 @@ func loggable(s string) string {
 		}
 	}
 	return s
+}
+
+// echoes says that s holds something of a form that no log may tell.
+func echoes(s string, form []byte) bool {
+	values, err := url.ParseQuery(string(form))
+	if err != nil {
+		return true
+	}
+	for _, name := range []string{"login_hint", "login_hint_token", "id_token_hint", "binding_message", "user_code", "auth_req_id", "client_assertion"} {
+		if v := values.Get(name); v != "" && strings.Contains(strings.ToLower(s), strings.ToLower(v)) {
+			return true
+		}
+	}
+	return false
 }
 
 // authReqIDShaped is our limit on what is stored and sent back at every poll; the characters are CIBA §7.3's advice.

@@ -114,7 +114,7 @@ func lawful(t *testing.T, err error, status int, body []byte) {
 	if d.Status != status || after < 0 || after > time.Hour {
 		t.Errorf("status %d told as %d, Retry-After %v", status, d.Status, after)
 	}
-	if loggable(d.ID) != d.ID || loggable(d.TraceID) != d.TraceID || len(err.Error()) > 200 {
+	if of := (reply{}); of.loggable(d.ID) != d.ID || of.loggable(d.TraceID) != d.TraceID || len(err.Error()) > 200 {
 		t.Errorf("not fit for a log: %v", err)
 	}
 }

@@ -167,6 +167,10 @@ func (c *Client) RefreshKeys(ctx context.Context, since time.Time) error {
 	return c.keys.Refresh(ctx, since)
 }
 
+// LeakedKeys is how many of the provider's keys in hand were published with their secret part. They are not used: whoever
+// has seen them can sign with them, so somebody should tell the provider.
+func (c *Client) LeakedKeys() int { return c.keys.Leaked() }
+
 // PublicKeys is the JWKS that the provider must be able to fetch.
 func (c *Client) PublicKeys() []byte { return c.cfg.Keys.Public() }
 

@@ -1,7 +1,6 @@
 package ciba
 
 import (
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"time"
@@ -73,10 +72,10 @@ func (e *Transient) Unwrap() error  { return e.Err }
 func (e *Ambiguous) Unwrap() error  { return e.Err }
 func (e *Unverified) Unwrap() error { return e.Err }
 
-// Format, MarshalJSON and LogValue have value receivers, so that a copy does not print the token either.
+// Format, MarshalText and LogValue have value receivers, so that a copy does not print the token either.
 
 func (e Unverified) Format(f fmt.State, _ rune)   { fmt.Fprint(f, e.Error()) }
-func (e Unverified) MarshalJSON() ([]byte, error) { return json.Marshal(e.Error()) }
+func (e Unverified) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }
 func (e Unverified) LogValue() slog.Value         { return slog.StringValue(e.Error()) }
 
 func (d Detail) text(what string, cause error) string {

@@ -25,8 +25,10 @@ var (
 
 // reply is what came back of an exchange. Its body is borrowed: it is gone when the function that judges it returns.
 type reply struct {
+	Private
 	status     int
 	retryAfter string
+	sent       []byte // the form that it answers
 	body       []byte
 	err        error // why body is not all of it
 }
@@ -55,7 +57,7 @@ func (c *Client) post(ctx context.Context, to *url.URL, form []byte, judge func(
 		}
 		return &Ambiguous{Err: printable(err)}
 	}
-	return withReply(resp, judge)
+	return withReply(resp, form, judge)
 }
 
 // bodyOf is of a type that net/http knows to be in memory: any other would cost a second write to the network, after the headers'.
@@ -76,7 +78,7 @@ func (c *Client) get(ctx context.Context, from *url.URL) (body []byte, err error
 	if err != nil {
 		return nil, printable(err)
 	}
-	err = withReply(resp, func(r reply) error {
+	err = withReply(resp, nil, func(r reply) error {
 		if r.status != http.StatusOK {
 			return fmt.Errorf("status %d", r.status)
 		}
@@ -92,9 +94,9 @@ var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // withReply reads the reply and has it judged. A 1xx that arrives here is a protocol switch, whose body never ends and minds no
 // deadline, and a redirect's body says nothing: neither is read.
-func withReply(resp *http.Response, judge func(reply) error) error {
+func withReply(resp *http.Response, sent []byte, judge func(reply) error) error {
 	defer resp.Body.Close()
-	r := reply{status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After")}
+	r := reply{status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After"), sent: sent}
 	if r.status < 200 || r.status >= 300 && r.status < 400 {
 		return judge(r)
 	}

@@ -96,7 +96,7 @@ func TestRequestsOnTheWire(t *testing.T) {
 	}
 }
 
-// P1: no redirect is followed, from no endpoint, whatever the http.Client would do.
+// No redirect is followed, from no endpoint, whatever the http.Client would do.
 func TestRedirectsAreNeverFollowed(t *testing.T) {
 	var reached atomic.Int32
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
@@ -132,7 +132,7 @@ func TestRedirectsAreNeverFollowed(t *testing.T) {
 	}
 }
 
-// P2: a reused connection that dies after the provider has executed the request: one execution, and nobody knows.
+// A reused connection that dies after the provider has executed the request: one execution, and nobody knows.
 func TestDeadReusedConnection(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

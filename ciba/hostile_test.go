@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// P3: an answer may be slow, endless, huge or inflated: the call ends at its deadline, and little is read.
+// An answer may be slow, endless, huge or inflated: the call ends at its deadline, and little is read.
 func TestHostileBodies(t *testing.T) {
 	flush := func(w http.ResponseWriter) { w.(http.Flusher).Flush() }
 	var packed bytes.Buffer

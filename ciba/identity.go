@@ -12,6 +12,7 @@ import (
 
 // Expect is the question that an ID token must answer.
 type Expect struct {
+	Private
 	Request  Request
 	Created  time.Time // when the question was asked; a token issued more than 60 s before answers something else
 	Received time.Time // when the token arrived; must be set: keys fetched later have the last word about it
@@ -19,6 +20,7 @@ type Expect struct {
 
 // Identity is who answered, as verified. It is personal data and prints as nothing; only json.Marshal tells it.
 type Identity struct {
+	Private
 	Subject     string         `json:"subject"`
 	Bound       bool           `json:"bound"` // the subject was compared with the person who was asked; false: the answer allows no comparison
 	NRIC        *string        `json:"nric"`  // nil, here and below: the token does not say

@@ -39,7 +39,7 @@ func good(issuer string, more map[string]any) map[string]any {
 	return claims
 }
 
-// T5 and PROTOCOL "Binding the token to the question": whose token is it, and is that who was asked?
+// Binding the token to the question: whose token is it, and is that who was asked?
 func TestBinding(t *testing.T) {
 	key := newSigner(t, "sig/2026 01")
 	var set published
@@ -170,7 +170,7 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// T6: a token signed with a key that we have not seen waits for a new key set, and is refused only when that has not helped.
+// A token signed with a key that we have not seen waits for a new key set, and is refused only when that has not helped.
 func TestUnverifiedUntilKeysAreThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old, next := newSigner(t, "old"), newSigner(t, "new")

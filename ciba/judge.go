@@ -69,7 +69,7 @@ func (r reply) read() (a answer, d Detail, err error) {
 	if err != nil {
 		return answer{}, Detail{Status: r.status}, err
 	}
-	return a, Detail{Status: r.status, ID: loggable(a.id.text()), TraceID: loggable(a.traceID.text())}, nil
+	return a, Detail{Status: r.status, ID: r.loggable(a.id.text()), TraceID: r.loggable(a.traceID.text())}, nil
 }
 
 // alarming tells an answer that arrived whole and is wrong from one that the network cut: only the first is worth waking somebody.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"reflect"
 	"strings"
 	"testing"
@@ -29,7 +30,7 @@ func told(status int) Detail { return Detail{Status: status, ID: "E-1", TraceID:
 
 const page = "<html><body>" + canaryWords + "</body></html>"
 
-// Both endpoints, PROTOCOL: codes count only in a 400, 401 or 403 with a JSON body; a 5xx goes by its status.
+// Both endpoints: codes count only in a 400, 401 or 403 with a JSON body; a 5xx goes by its status.
 var answeredByBoth = []answered{
 	{"access denied", 400, nil, coded("access_denied"), &Refusal{told(400), "access_denied"}},
 	{"access denied by 403", 403, nil, coded("access_denied"), &Refusal{told(403), "access_denied"}},
@@ -143,10 +144,25 @@ func mustBe(t *testing.T, err, want error) {
 	}
 }
 
-// P8: what is missing or absurd in a receipt makes it unreadable; a phone may be ringing all the same.
+// A provider that writes into its error's ids whom it was asked about makes no log of ours tell it.
+func TestEchoesAreNotTold(t *testing.T) {
+	sent := url.Values{"login_hint": {"S1234567D"}, "auth_req_id": {"secret-handle"}, "scope": {"openid"}}.Encode()
+	for said, want := range map[string]string{
+		"E-17": "E-17", "openid": "openid", "": "",
+		"S1234567D": "", "no:s1234567d/2": "", "secret-handle": "",
+	} {
+		r := reply{status: 400, sent: []byte(sent), body: fmt.Appendf(nil, `{"error":"access_denied","id":%q,"trace_id":%q}`, said, said)}
+		_, d, err := r.read()
+		if err != nil || d.ID != want || d.TraceID != want {
+			t.Errorf("%q is told as %+v, %v", said, d, err)
+		}
+	}
+}
+
+// What is missing or absurd in a receipt makes it unreadable; a phone may be ringing all the same.
 func TestAckLimits(t *testing.T) {
 	ok := func(id string, expires, interval int) Ack {
-		return Ack{id, time.Duration(expires) * time.Second, time.Duration(interval) * time.Second}
+		return Ack{AuthReqID: id, ExpiresIn: time.Duration(expires) * time.Second, Interval: time.Duration(interval) * time.Second}
 	}
 	for _, row := range []struct {
 		name, body string

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// parties are good signatures over wrong parties and persons (T4).
+// parties are good signatures over wrong parties and persons.
 func (w *world) parties() []forged {
 	var cases []forged
 	add := func(file, name, expect string, changes ...string) {
@@ -56,7 +56,7 @@ func (w *world) parties() []forged {
 	return cases
 }
 
-// times are good signatures over wrong times (T4). Now is 02:03:20, notBefore 02:02:04.123.
+// times are good signatures over wrong times. Now is 02:03:20, notBefore 02:02:04.123.
 func (w *world) times() []forged {
 	var cases []forged
 	add := func(file, name, expect string, changes ...string) {

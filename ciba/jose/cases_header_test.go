@@ -20,7 +20,7 @@ func (w *world) strangersJWK() string {
 	return fmt.Sprintf(`{"kty":"EC","crv":"P-256","x":"%s","y":"%s"}`, t.X, t.Y)
 }
 
-// headers are JWS whose header asks for something (T1).
+// headers are JWS whose header asks for something.
 func (w *world) headers() []forged {
 	liar, direct := w.provider["stranger"], "singpass direct"
 	signedBy := func(k crypto.Signer, header string) string { return sign(k, header, w.claims()) }
@@ -83,7 +83,7 @@ func (w *world) headers() []forged {
 	return cases
 }
 
-// signatures are JWS whose signature does not hold (T1).
+// signatures are JWS whose signature does not hold.
 func (w *world) signatures() []forged {
 	direct, wrong := "singpass direct", "wrong signature"
 	good := w.jws()

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// layers are JWE with the wrong thing inside, and the wrong kind of token (T2).
+// layers are JWE with the wrong thing inside, and the wrong kind of token.
 func (w *world) layers() []forged {
 	parts := strings.Split(w.jws(), ".")
 	return []forged{
@@ -25,7 +25,7 @@ func (w *world) layers() []forged {
 	}
 }
 
-// wrapping are JWE whose header or lengths are wrong (T3).
+// wrapping are JWE whose header or lengths are wrong.
 func (w *world) wrapping() []forged {
 	to, jws := w.newest(), w.jws()
 	badAlg, badEnc, badLength := "key management algorithm not allowed", "content algorithm not allowed", "wrong length of a JWE part"
@@ -103,7 +103,7 @@ func mustDecode(s string) string {
 	return string(b)
 }
 
-// ephemerals are JWE whose ephemeral key is wrong (T3).
+// ephemerals are JWE whose ephemeral key is wrong.
 func (w *world) ephemerals() []forged {
 	jws := w.jws()
 	epk := func(json string) string { return envelope{to: w.newest(), epk: json}.seal(jws) }
@@ -131,7 +131,7 @@ func (w *world) ephemerals() []forged {
 	}
 }
 
-// encodings are tokens that another reader might take for the good one (T1, T4).
+// encodings are tokens that another reader might take for the good one.
 func (w *world) encodings() []forged {
 	direct, jws, jwe := "singpass direct", w.jws(), w.jwe(w.jws())
 	p := strings.Split(jws, ".")

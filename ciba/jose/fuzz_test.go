@@ -98,11 +98,11 @@ func FuzzReadPublished(f *testing.F) {
 	f.Add([]byte(`{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"},{"kty":"oct","k":"AAAA"},7]}`))
 	f.Add([]byte(`{"keys":[],"keys":[]}`))
 	f.Fuzz(func(t *testing.T, jwks []byte) {
-		keys, err := readPublished(jwks, everything.Signing)
-		if (err == nil) != (len(keys) > 0) {
-			t.Fatalf("%d keys and %v", len(keys), err)
+		p, err := readPublished(jwks, everything.Signing)
+		if (err == nil) != (len(p.keys) > 0) {
+			t.Fatalf("%d keys and %v", len(p.keys), err)
 		}
-		for _, k := range keys {
+		for _, k := range p.keys {
 			ok := false
 			for _, alg := range everything.Signing {
 				ok = ok || k.does(alg)

@@ -25,10 +25,10 @@ var curves = map[string]struct {
 }
 
 var (
-	errKeyType  = errors.New("kty must be EC with crv P-256, P-384 or P-521")
-	errKeyValue = errors.New("its values are not a key on that curve")
+	errKeyType  = errors.New("kty must be EC with crv P-256, P-384 or P-521; make a key with `stepup keygen`")
+	errKeyValue = errors.New("its values are not one key on that curve; copy it again, or make one with `stepup keygen`")
 	errRSA      = errors.New("RSA keys must have 2048 to 8192 bits")
-	errOurRSA   = errors.New("its values are not an RSA key of 2048 to 4096 bits with n, e, d, p and q")
+	errOurRSA   = errors.New("its values are not an RSA key of 2048 to 4096 bits with n, e, d, p and q; make one that is")
 )
 
 // material hands jwx only the named members of a JWK, so that nothing else in it (certificates, addresses, operations) is ever looked at.

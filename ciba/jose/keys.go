@@ -77,31 +77,37 @@ func ReadKeys(jwks []byte) (*Keys, error) {
 
 func readKeys(jwks []byte) (*Keys, []json.RawMessage, error) {
 	if len(jwks) > maxJWKS {
-		return nil, nil, errors.New("reading keys: larger than 256 KiB")
+		return nil, nil, errors.New("larger than 256 KiB; name a private JSON Web Key Set")
 	}
 	raw, err := document(jwks)
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading keys: %w", err)
+		return nil, nil, fmt.Errorf("%w; it must be a private JSON Web Key Set, {\"keys\":[…]}, as `stepup keygen` writes it", err)
 	}
 	if len(raw) > maxKeys {
-		return nil, nil, errors.New("reading keys: more than 100 keys")
+		return nil, nil, errors.New("more than 100 keys; remove those that are no longer used")
 	}
 	k := &Keys{}
 	var errs []error
 	kids := map[string]int{}
+	public := 0
 	for i, r := range raw {
 		kid, err := k.add(r)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("reading keys: key %d: %w", i+1, err))
+			if errs = append(errs, fmt.Errorf("key %d: %w", i+1, err)); err == errPublic {
+				public++
+			}
 			continue
 		}
 		if first := kids[kid]; first != 0 {
-			errs = append(errs, fmt.Errorf("reading keys: key %d: has the kid of key %d; give each its own", i+1, first))
+			errs = append(errs, fmt.Errorf("key %d: has the kid of key %d; give each its own", i+1, first))
 		}
 		kids[kid] = i + 1
 	}
-	if len(k.sig) == 0 && len(errs) == 0 {
-		errs = append(errs, errors.New(`reading keys: no key with "use":"sig"; assertions need one`))
+	switch {
+	case public > 0 && public == len(raw): // one mistake, not one a key
+		errs = []error{errors.New("no key has its private part d; this looks like the public key set, so name the private one")}
+	case len(k.sig) == 0 && len(errs) == 0:
+		errs = append(errs, errors.New("no key with use sig to sign with; make a set with `stepup keygen`"))
 	}
 	if len(errs) > 0 {
 		return nil, nil, errors.Join(errs...)
@@ -109,6 +115,8 @@ func readKeys(jwks []byte) (*Keys, []json.RawMessage, error) {
 	k.public, err = k.publish()
 	return k, raw, err
 }
+
+var errPublic = errors.New("it has no private part d; this looks like a public key, so put the private one here")
 
 // add reads one key and gives its kid.
 func (k *Keys) add(raw []byte) (string, error) {
@@ -118,7 +126,7 @@ func (k *Keys) add(raw []byte) (string, error) {
 	}
 	kid, _ := m["kid"].(string)
 	if kid == "" || len(kid) > 255 {
-		return "", errors.New("kid must be a string of 1 to 255 bytes")
+		return "", errors.New("kid must be a string of 1 to 255 bytes; give the key one")
 	}
 	alg, ok := m["alg"].(string)
 	if _, there := m["alg"]; there && !ok {
@@ -128,7 +136,7 @@ func (k *Keys) add(raw []byte) (string, error) {
 		return kid, k.addRSA(m, alg, kid)
 	}
 	if _, there := m["d"]; !there && m["kty"] == "EC" {
-		return "", errors.New("it has no private part d; this looks like the public key set")
+		return "", errPublic
 	}
 	private, crv, err := ecPrivate(m)
 	if err != nil {
@@ -148,7 +156,7 @@ func (k *Keys) add(raw []byte) (string, error) {
 		}
 		k.enc = append(k.enc, &decrypter{ec: private, jwk: text(private, "enc", alg, kid)})
 	default:
-		return "", errors.New("use must be sig or enc")
+		return "", errors.New(`use must be sig or enc; add "use":"sig" to a key that signs, "use":"enc" to one that decrypts`)
 	}
 	return kid, err
 }

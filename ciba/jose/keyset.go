@@ -32,8 +32,10 @@ type KeySet struct {
 
 // published is what one fetch gave. It never changes.
 type published struct {
-	keys []verifier
-	at   time.Time // when that fetch began: a key published later is not in it
+	keys   []verifier
+	at     time.Time          // when that fetch began: a key published later is not in it
+	leaked int                // keys that came with their secret part, and are not among keys
+	spoilt []crypto.PublicKey // the public halves of those
 }
 
 type verifier struct {
@@ -99,9 +101,13 @@ func (s *KeySet) join(ctx context.Context) (*flight, error) {
 func (s *KeySet) fly(ctx context.Context, f *flight, began time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	keys, err := s.read(ctx)
-	if err == nil {
-		s.current.Store(&published{keys, began})
+	p, err := s.read(ctx)
+	switch old := s.current.Load(); {
+	case err == nil:
+		p.at = began
+		s.current.Store(&p)
+	case old != nil && len(p.spoilt) > 0: // the old set stays in place, without what everybody can sign with now
+		s.current.Store(&published{keys: unspoilt(old.keys, p.spoilt), at: old.at, leaked: p.leaked})
 	}
 	s.mu.Lock()
 	s.flight, s.failed = nil, err
@@ -110,52 +116,79 @@ func (s *KeySet) fly(ctx context.Context, f *flight, began time.Time) {
 	close(f.done)
 }
 
-func (s *KeySet) read(ctx context.Context) ([]verifier, error) {
+func (s *KeySet) read(ctx context.Context) (published, error) {
 	jwks, err := s.fetch(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("reading key set: %w", err)
+		return published{}, fmt.Errorf("reading key set: %w", err)
 	}
-	keys, err := readPublished(jwks, s.signing)
+	p, err := readPublished(jwks, s.signing)
 	if err != nil {
-		return nil, fmt.Errorf("reading key set: %w", err)
+		return p, fmt.Errorf("reading key set: %w", err)
 	}
-	return keys, nil
+	return p, nil
 }
 
 // readPublished takes the usable keys out of a provider's JWKS and passes over all others, whatever is wrong with them: the provider may
-// publish what we do not know. Two keys with one kid are both kept.
-func readPublished(jwks []byte, signing []string) ([]verifier, error) {
+// publish what we do not know. Two keys with one kid are both kept. A key that stands there with its secret part is
+// everybody's: it proves nothing, also where the same key stands there once more without it.
+func readPublished(jwks []byte, signing []string) (p published, err error) {
 	if len(jwks) > maxJWKS {
-		return nil, errors.New("larger than 256 KiB")
+		return p, errors.New("larger than 256 KiB")
 	}
 	raw, err := document(jwks)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	if len(raw) > maxKeys {
-		return nil, errors.New("more than 100 keys")
+		return p, errors.New("more than 100 keys")
 	}
-	var keys []verifier
 	for _, r := range raw {
-		if v, ok := readVerifier(r, signing); ok {
-			keys = append(keys, v)
+		m, err := object(r)
+		if err != nil {
+			continue
+		}
+		if hasSecret(m) {
+			p.leaked++
+			if k, err := publicKey(m); err == nil {
+				p.spoilt = append(p.spoilt, k)
+			}
+		} else if v, ok := readVerifier(m, signing); ok {
+			p.keys = append(p.keys, v)
 		}
 	}
-	if len(keys) == 0 {
-		return nil, errors.New("no usable key")
+	p.keys = unspoilt(p.keys, p.spoilt)
+	switch {
+	case len(p.keys) > 0:
+		return p, nil
+	case p.leaked > 0:
+		return p, errors.New("no usable key: the provider publishes private keys, which prove nothing")
 	}
-	return keys, nil
+	return p, errors.New("no usable key")
 }
 
-func readVerifier(raw []byte, signing []string) (verifier, bool) {
-	m, err := object(raw)
-	if err != nil {
-		return verifier{}, false
+// unspoilt are the keys that are none of spoilt, under whatever kid.
+func unspoilt(keys []verifier, spoilt []crypto.PublicKey) []verifier {
+	var good []verifier
+	for _, v := range keys {
+		if !slices.ContainsFunc(spoilt, v.public.(interface{ Equal(crypto.PublicKey) bool }).Equal) {
+			good = append(good, v)
+		}
 	}
-	// A private or symmetric key in a public set is everybody's key: it proves nothing.
-	if m["d"] != nil || m["k"] != nil {
-		return verifier{}, false
+	return good
+}
+
+// hasSecret says whether a JWK holds more than the public half: a private part of any kind (RFC 7518 §6.2.2, §6.3.2) or a
+// symmetric key (§6.4.1).
+func hasSecret(m map[string]any) bool {
+	for _, name := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
+		if m[name] != nil {
+			return true
+		}
 	}
+	return false
+}
+
+func readVerifier(m map[string]any, signing []string) (verifier, bool) {
 	if use, ok := m["use"]; ok && use != "sig" {
 		return verifier{}, false
 	}
@@ -170,6 +203,7 @@ func readVerifier(raw []byte, signing []string) (verifier, bool) {
 	if v.alg, ok = optional(m, "alg"); !ok {
 		return verifier{}, false
 	}
+	var err error
 	if v.public, err = publicKey(m); err != nil {
 		return verifier{}, false
 	}
@@ -194,6 +228,15 @@ func (s *KeySet) FetchedAt() time.Time {
 		return p.at
 	}
 	return time.Time{}
+}
+
+// Leaked is how many keys of the set in hand came with their secret part. None of them is used; somebody should tell the
+// provider.
+func (s *KeySet) Leaked() int {
+	if p := s.current.Load(); p != nil {
+		return p.leaked
+	}
+	return 0
 }
 
 // Stale says whether the set is older than an hour, or was never read. A stale set is still used.

@@ -2,6 +2,7 @@ package jose
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -68,7 +69,7 @@ func TestRefresh(t *testing.T) {
 	})
 }
 
-// A provider that is down, or publishes nothing usable, for a day: the old keys stay, and it is asked at most every 30 s (T6).
+// A provider that is down, or publishes nothing usable, for a day: the old keys stay, and it is asked at most every 30 s.
 func TestRefreshFailing(t *testing.T) {
 	w := loadWorld(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -122,7 +123,7 @@ func TestRefreshFailing(t *testing.T) {
 	})
 }
 
-// A thousand tokens a second with kids nobody published: one fetch in 30 s (T6).
+// A thousand tokens a second with kids nobody published: one fetch in 30 s.
 func TestRefreshUnknownKids(t *testing.T) {
 	w := loadWorld(t)
 	token := sign(w.provider["stranger"], `{"alg":"ES256","kid":"stranger"}`, w.claims())
@@ -210,7 +211,50 @@ func TestRefreshOneFlight(t *testing.T) {
 	})
 }
 
-// What a provider may publish, and which of it is used (T6, X3).
+// A key that the provider publishes with its private part is dropped at once, also out of the set in hand, where it was
+// good before; the keys beside it stay.
+func TestLeakedKeyIsDropped(t *testing.T) {
+	w := loadWorld(t)
+	synctest.Test(t, func(t *testing.T) {
+		p := &publisher{body: string(w.public)}
+		s := NewKeySet(singpass.Signing, p.fetch)
+		o := w.opener(t, "singpass")
+		o.Set = s
+		refresh := func() error {
+			time.Sleep(fetchGap)
+			return s.Refresh(t.Context(), time.Now())
+		}
+		if err := refresh(); err != nil || s.Leaked() != 0 || len(s.current.Load().keys) != 3 {
+			t.Fatalf("%v, %d leaked", err, s.Leaked())
+		}
+		token := w.jwe(w.jws())
+		if _, err := w.open(o, token); err != nil {
+			t.Fatal(err)
+		}
+		leaked := jwks(t, w.public)[:1]
+		leaked[0]["d"] = "AAAA"
+		body, err := json.Marshal(map[string]any{"keys": leaked})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.set(string(body), nil)
+		if err := refresh(); err == nil || !strings.Contains(err.Error(), "publishes private keys") {
+			t.Errorf("a set of private keys alone: %v", err)
+		}
+		if n := len(s.current.Load().keys); n != 2 || s.Leaked() != 1 {
+			t.Errorf("%d keys in hand, %d leaked; want 2 and 1", n, s.Leaked())
+		}
+		if _, err := w.open(o, token); err == nil {
+			t.Error("a token by the key that everybody has is believed")
+		}
+		p.set(string(w.public), nil)
+		if err := refresh(); err != nil || s.Leaked() != 0 {
+			t.Errorf("after the provider has mended it: %v, %d leaked", err, s.Leaked())
+		}
+	})
+}
+
+// What a provider may publish, and which of it is used.
 func TestReadPublished(t *testing.T) {
 	w := loadWorld(t)
 	all := jwks(t, w.public)
@@ -219,48 +263,58 @@ func TestReadPublished(t *testing.T) {
 	}
 	x, y := all[0]["x"].(string), all[0]["y"].(string)
 	small := `{"kty":"RSA","e":"AQAB","n":"` + encode(append([]byte{0xff}, make([]byte, 127)...)) + `"}`
+	other := jwks(t, mustGenerate(t))[0]
+	otherEC := fmt.Sprintf(`{"kty":"EC","crv":"P-256","x":"%s","y":"%s"}`, other["x"], other["y"])
 	for name, c := range map[string]struct {
-		keys string
-		want int
+		keys   string
+		want   int
+		leaked bool // a key stands there with its secret part
 	}{
-		"no alg, a kid with slashes":  {ec(`,"kid":"ndi/2026/11"`), 1},
-		"no kid":                      {ec(""), 1},
-		"use sig, alg ES256":          {ec(`,"use":"sig","alg":"ES256"`), 1},
-		"members nobody knows":        {ec(`,"x5c":["junk"],"x5u":7,"nbf":{}`), 1},
-		"key_ops verify":              {ec(`,"key_ops":["verify"]`), 1},
-		"key_ops other":               {ec(`,"key_ops":["deriveKey"]`), 0},
-		"use enc":                     {ec(`,"use":"enc"`), 0},
-		"use null":                    {ec(`,"use":null`), 0},
-		"alg of another curve":        {ec(`,"alg":"ES384"`), 0},
-		"alg of encryption":           {ec(`,"alg":"ECDH-ES+A256KW"`), 0},
-		"alg none":                    {ec(`,"alg":"none"`), 0},
-		"alg HS256":                   {ec(`,"alg":"HS256"`), 0},
-		"kid a number":                {ec(`,"kid":7`), 0},
-		"private part":                {ec(`,"d":"AAAA"`), 0},
-		"oct":                         {`{"kty":"oct","k":"AAAA"}`, 0},
-		"oct called EC":               {ec(`,"k":"AAAA"`), 0},
-		"OKP":                         {`{"kty":"OKP","crv":"Ed25519","x":"` + x + `"}`, 0},
-		"unknown kty beside a good":   {`{"kty":"XYZ"},` + ec(""), 1},
-		"junk beside a good":          {`7,null,"x",[],{},{"kty":7},` + ec(""), 1},
-		"unknown curve":               {`{"kty":"EC","crv":"P-192","x":"` + x + `","y":"` + y + `"}`, 0},
-		"secp256k1":                   {`{"kty":"EC","crv":"secp256k1","x":"` + x + `","y":"` + y + `"}`, 0},
-		"off the curve":               {`{"kty":"EC","crv":"P-256","x":"` + x + `","y":"` + x + `"}`, 0},
-		"zero":                        {`{"kty":"EC","crv":"P-256","x":"","y":""}`, 0},
-		"duplicate member in one key": {ec(`,"kid":"a","kid":"b"`) + "," + ec(""), 1},
-		"duplicate kid":               {ec(`,"kid":"a"`) + "," + ec(`,"kid":"a"`), 2},
-		"RSA of 1024 bits":            {small, 0},
-		"RSA of 8200 bits":            {`{"kty":"RSA","e":"AQAB","n":"` + encode(append([]byte{0xff}, make([]byte, 1024)...)) + `"}`, 0},
-		"RSA":                         {fmt.Sprintf(`{"kty":"RSA","n":"%s","e":"%s"}`, all[3]["n"], all[3]["e"]), 1},
-		"a hundred keys":              {strings.Repeat(ec("")+",", 99) + ec(""), 100},
-		"more than a hundred":         {strings.Repeat(ec("")+",", 100) + ec(""), 0},
+		"no alg, a kid with slashes":  {ec(`,"kid":"ndi/2026/11"`), 1, false},
+		"no kid":                      {ec(""), 1, false},
+		"use sig, alg ES256":          {ec(`,"use":"sig","alg":"ES256"`), 1, false},
+		"members nobody knows":        {ec(`,"x5c":["junk"],"x5u":7,"nbf":{}`), 1, false},
+		"key_ops verify":              {ec(`,"key_ops":["verify"]`), 1, false},
+		"key_ops other":               {ec(`,"key_ops":["deriveKey"]`), 0, false},
+		"use enc":                     {ec(`,"use":"enc"`), 0, false},
+		"use null":                    {ec(`,"use":null`), 0, false},
+		"alg of another curve":        {ec(`,"alg":"ES384"`), 0, false},
+		"alg of encryption":           {ec(`,"alg":"ECDH-ES+A256KW"`), 0, false},
+		"alg none":                    {ec(`,"alg":"none"`), 0, false},
+		"alg HS256":                   {ec(`,"alg":"HS256"`), 0, false},
+		"kid a number":                {ec(`,"kid":7`), 0, false},
+		"private part":                {ec(`,"d":"AAAA"`), 0, true},
+		"oct":                         {`{"kty":"oct","k":"AAAA"}`, 0, true},
+		"oct called EC":               {ec(`,"k":"AAAA"`), 0, true},
+		"private beside a good":       {ec(`,"kid":"a","d":"AAAA"`) + "," + otherEC, 1, true},
+		"private, and public again":   {ec(`,"kid":"a","d":"AAAA"`) + "," + ec(`,"kid":"b"`), 0, true},
+		"a null private part":         {ec(`,"d":null`), 1, false},
+		"primes of RSA":               {fmt.Sprintf(`{"kty":"RSA","n":"%s","e":"%s","p":"AAAA"}`, all[3]["n"], all[3]["e"]), 0, true},
+		"OKP":                         {`{"kty":"OKP","crv":"Ed25519","x":"` + x + `"}`, 0, false},
+		"unknown kty beside a good":   {`{"kty":"XYZ"},` + ec(""), 1, false},
+		"junk beside a good":          {`7,null,"x",[],{},{"kty":7},` + ec(""), 1, false},
+		"unknown curve":               {`{"kty":"EC","crv":"P-192","x":"` + x + `","y":"` + y + `"}`, 0, false},
+		"secp256k1":                   {`{"kty":"EC","crv":"secp256k1","x":"` + x + `","y":"` + y + `"}`, 0, false},
+		"off the curve":               {`{"kty":"EC","crv":"P-256","x":"` + x + `","y":"` + x + `"}`, 0, false},
+		"zero":                        {`{"kty":"EC","crv":"P-256","x":"","y":""}`, 0, false},
+		"duplicate member in one key": {ec(`,"kid":"a","kid":"b"`) + "," + ec(""), 1, false},
+		"duplicate kid":               {ec(`,"kid":"a"`) + "," + ec(`,"kid":"a"`), 2, false},
+		"RSA of 1024 bits":            {small, 0, false},
+		"RSA of 8200 bits":            {`{"kty":"RSA","e":"AQAB","n":"` + encode(append([]byte{0xff}, make([]byte, 1024)...)) + `"}`, 0, false},
+		"RSA":                         {fmt.Sprintf(`{"kty":"RSA","n":"%s","e":"%s"}`, all[3]["n"], all[3]["e"]), 1, false},
+		"a hundred keys":              {strings.Repeat(ec("")+",", 99) + ec(""), 100, false},
+		"more than a hundred":         {strings.Repeat(ec("")+",", 100) + ec(""), 0, false},
 	} {
-		keys, err := readPublished([]byte(`{"note":1,"keys":[`+c.keys+`]}`), everything.Signing)
-		if len(keys) != c.want || (err == nil) != (c.want > 0) {
-			t.Errorf("%s: %d keys, want %d (%v)", name, len(keys), c.want, err)
+		p, err := readPublished([]byte(`{"note":1,"keys":[`+c.keys+`]}`), everything.Signing)
+		if len(p.keys) != c.want || (err == nil) != (c.want > 0) {
+			t.Errorf("%s: %d keys, want %d (%v)", name, len(p.keys), c.want, err)
+		}
+		if secret := p.leaked > 0; secret != c.leaked {
+			t.Errorf("%s: %d keys with their secret part", name, p.leaked)
 		}
 	}
-	if keys, err := readPublished(w.public, singpass.Signing); err != nil || len(keys) != 3 {
-		t.Errorf("%d keys for ES256 alone: %v", len(keys), err)
+	if p, err := readPublished(w.public, singpass.Signing); err != nil || len(p.keys) != 3 {
+		t.Errorf("%d keys for ES256 alone: %v", len(p.keys), err)
 	}
 	if _, err := readPublished(w.public, []string{"none", "HS256", ""}); err == nil {
 		t.Error("keys for algorithms that must not be used")

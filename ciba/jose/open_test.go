@@ -126,7 +126,7 @@ func twin(jws string) string {
 	return jws[:end+1] + encode(sig)
 }
 
-// What a stranger sends must not cost memory: everything large is refused by its length, everything that grows by its header (T3).
+// What a stranger sends must not cost memory: everything large is refused by its length, everything that grows by its header.
 func TestOpenMemory(t *testing.T) {
 	w := loadWorld(t)
 	o := w.opener(t, "careless")
