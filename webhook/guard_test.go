@@ -22,7 +22,7 @@ func prefixes(list ...string) (all []netip.Prefix) {
 	return all
 }
 
-// FAULTS W1. Addresses are judged, by Allowed and by the hook that the dialer calls; none is dialled.
+// Addresses are judged, by Allowed and by the hook that the dialer calls; none is dialled.
 func TestAddresses(t *testing.T) {
 	for _, c := range []struct {
 		addr  string
@@ -146,7 +146,7 @@ func TestGuardWantsTCPAndAnAddress(t *testing.T) {
 	}
 }
 
-// FAULTS W1, second half: a name that was harmless when it was asked first and is not any more.
+// A name that was harmless when it was asked first and is not any more.
 func TestNameThatChangesItsAnswer(t *testing.T) {
 	got := make(chan string, 10)
 	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.Host }))

@@ -41,7 +41,7 @@ func TestGap(t *testing.T) {
 	}
 }
 
-// FAULTS W3, the part of this package: what the receiver asked for is told in full.
+// What the receiver asked for is told in full.
 func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 11, 21, 2, 3, 4, 0, time.UTC)
 	for value, want := range map[string]time.Duration{

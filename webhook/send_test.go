@@ -68,7 +68,7 @@ func TestSendIsStandardWebhook(t *testing.T) {
 	})
 }
 
-// FAULTS W2 and W3: what each answer means.
+// What each answer means.
 func TestAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
@@ -168,7 +168,7 @@ func trickle(head string) func(net.Conn) {
 	}
 }
 
-// FAULTS W2: hostile receivers. Whatever they do, an attempt ends in time and little is read.
+// Hostile receivers. Whatever they do, an attempt ends in time and little is read.
 func TestHostileReceivers(t *testing.T) {
 	bomb := new(bytes.Buffer)
 	zip := gzip.NewWriter(bomb)

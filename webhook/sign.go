@@ -99,7 +99,7 @@ func ParseSecrets(file []byte) ([]Secret, error) {
 		return nil, errors.Join(wrong...)
 	}
 	if len(secrets) == 0 {
-		return nil, errors.New("no secret in it; add at least one line `whsec_<base64>`")
+		return nil, errors.New("no secret in it; add at least one line `whsec_<base64>`, as `stepup keygen --webhook FILE` writes it")
 	}
 	return secrets, nil
 }
@@ -110,15 +110,15 @@ func parseSecret(text string) ([]byte, error) {
 	}
 	encoded, ok := strings.CutPrefix(text, secretPrefix)
 	if !ok {
-		return nil, errors.New("a secret must begin with whsec_")
+		return nil, errors.New("a secret must begin with whsec_; `stepup keygen --webhook FILE` writes one")
 	}
 	// The decoder skips line breaks, and a lone CR is one.
 	key, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if err != nil || strings.ContainsRune(encoded, '\r') {
-		return nil, errors.New("what follows whsec_ must be standard base64 with padding") // err would tell where
+		return nil, errors.New("what follows whsec_ must be standard base64 with padding; copy it whole") // err would tell where
 	}
 	if len(key) < 24 || len(key) > 64 {
-		return nil, fmt.Errorf("a secret must have 24 to 64 bytes, this one has %d", len(key))
+		return nil, fmt.Errorf("a secret must have 24 to 64 bytes, this one has %d; `stepup keygen --webhook FILE` writes one", len(key))
 	}
 	return key, nil
 }

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -50,11 +51,17 @@ type Endpoint struct {
 }
 
 // Message is one event for one endpoint. ID and Body must be the same bytes at every
-// attempt: receivers recognise a repetition by them.
+// attempt: receivers recognise a repetition by them. A Message prints as its id: the body
+// may tell of a person.
 type Message struct {
 	ID   string // webhook-id; no dot, because a dot separates the signed parts
 	Body []byte // JSON
 }
+
+func (m Message) String() string               { return "message " + m.ID }
+func (m Message) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, m.String()) }
+func (m Message) LogValue() slog.Value         { return slog.StringValue(m.String()) }
+func (m Message) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
 // Outcome is what an attempt means for the event.
 type Outcome int
