@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,10 +16,12 @@ func issuerProblem(issuer string, development bool) string {
 	switch {
 	case text != "":
 		return text
+	case strings.Contains(u.Path, "/.well-known/"):
+		return "is the address of the discovery document; write what stands in it as issuer"
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"):
 		return "must have no query and no fragment; write it as the discovery document has it"
 	case !development && privateHost(u.Hostname()):
-		return "is a private address; a provider there is for development: true only"
+		return "is a private address; write its public one, or set development: true where no real person is asked"
 	}
 	return ""
 }
@@ -35,15 +38,19 @@ func webhookProblem(raw string, c *Config) string {
 	case c.Development || !privateHost(u.Hostname()):
 		return ""
 	}
-	if addr, err := netip.ParseAddr(u.Hostname()); err == nil {
-		for _, n := range c.Webhooks.AllowNetworks {
-			if n.Contains(addr.Unmap()) {
-				return ""
-			}
-		}
+	addr, err := netip.ParseAddr(u.Hostname())
+	addr = addr.Unmap()
+	if err != nil || slices.ContainsFunc(own, func(n netip.Prefix) bool { return n.Contains(addr) }) {
+		return "leads to this machine or to what only it should ask, where webhooks never go; write the receiver's own address, or set development: true where no real person is asked"
 	}
-	return "is a private address, which webhooks do not reach; use a public one, or add its network to webhooks.allow_networks"
+	if slices.ContainsFunc(c.Webhooks.AllowNetworks, func(n netip.Prefix) bool { return n.Contains(addr) }) {
+		return ""
+	}
+	return privateHook
 }
+
+// privateHook is told of a webhook that webhooks.allow_networks could open.
+const privateHook = "is a private address, which webhooks do not reach; use a public one, or add its network to webhooks.allow_networks"
 
 func webURL(raw string, development bool) (*url.URL, string) {
 	u, err := url.Parse(raw)
@@ -165,6 +172,9 @@ func validDB(path string) bool {
 	n, err := strconv.Atoi(path)
 	return path == "" || err == nil && n >= 0 && n <= 1_000_000
 }
+
+// addressForm is what listenAddress takes, in words.
+const addressForm = "host:port, such as 127.0.0.1:8080 or :8080"
 
 // listenAddress takes host:port and :port; port 0 lets the system choose.
 func listenAddress(s string) bool {

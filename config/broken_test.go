@@ -1,11 +1,18 @@
 package config
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"flag"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -81,10 +88,35 @@ func sections(text string) map[string]string {
 // writeSecrets makes the files that a good configuration names; their content is not this package's business.
 func writeSecrets(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{"seal.keys", "other.keys", "private.jwks.json", "bank.apikeys", "ledger.whsec", "redis", "tls.key", "admin.token"} {
+	for _, name := range []string{"seal.keys", "other.keys", "private.jwks.json", "bank.apikeys", "ledger.whsec", "redis", "admin.token"} {
 		write(t, filepath.Join("secrets", name), "content of "+name+"\n", 0o600)
 	}
+	pair := tlsPair()
+	write(t, "secrets/tls.pem", pair.cert, 0o644)
+	write(t, "secrets/tls.key", pair.key, 0o600)
 }
+
+type pemPair struct{ cert, key string }
+
+// tlsPair is one certificate, which is its own authority, and its key.
+var tlsPair = sync.OnceValue(func() pemPair {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)}, &x509.Certificate{}, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		panic(err)
+	}
+	return pemPair{
+		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+	}
+})
 
 func write(t *testing.T, name, content string, mode os.FileMode) {
 	t.Helper()

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,13 +20,15 @@ func (r *reader) check(c *Config) {
 	r.need("seal.keys_file", !c.Seal.Keys.IsZero(), "name the file that `stepup keygen` wrote as seal.keys")
 	r.between("worker.max_in_flight", c.Worker.MaxInFlight, 1, 1_000_000)
 	if r.between("worker.max_in_flight_total", c.Worker.MaxInFlightTotal, 1, 100_000_000) && c.Worker.MaxInFlightTotal < c.Worker.MaxInFlight {
-		r.wrong("worker.max_in_flight_total", "is less than worker.max_in_flight; it counts all processes together")
+		r.wrong("worker.max_in_flight_total", "is less than worker.max_in_flight; it counts all processes together, so raise it")
 	}
 	r.between("limits.per_person.in_flight", c.Limits.PerPerson.InFlight, 1, 100)
 	r.between("limits.per_person.per_hour", c.Limits.PerPerson.PerHour, 1, 100_000)
 	r.between("limits.per_caller.rate", c.Limits.PerCaller.Rate, 1, 1_000_000)
 	r.between("limits.per_caller.burst", c.Limits.PerCaller.Burst, 1, 1_000_000)
+	r.between("limits.per_caller.persons_per_hour", c.Limits.PerCaller.PersonsPerHour, 0, 1_000_000)
 	r.within("result_ttl", c.ResultTTL, time.Second, 24*time.Hour)
+	r.checkAuditFile(c)
 	r.checkAllowNetworks(c)
 	r.within("webhooks.timeout", c.Webhooks.Timeout, time.Second, time.Minute)
 
@@ -33,8 +37,10 @@ func (r *reader) check(c *Config) {
 		r.checkProvider("providers."+name, name, c.Providers[name], c.Development)
 	}
 	r.need("callers", len(c.Callers) > 0, "name at least one caller")
+	owners := map[string]string{} // of certificate names
 	for _, name := range slices.Sorted(maps.Keys(c.Callers)) {
 		r.checkCaller("callers."+name, name, c.Callers[name], c)
+		r.checkSANs("callers."+name, c.Callers[name].CertificateSANs, c, owners)
 	}
 }
 
@@ -46,7 +52,7 @@ func (r *reader) checkListen(c *Config) {
 		case addr == "":
 			r.wrong(key, "is empty; write an address such as 127.0.0.1:8080")
 		case !listenAddress(addr):
-			r.wrong(key, "must be host:port, such as 127.0.0.1:8080 or :8080")
+			r.wrong(key, "must be "+addressForm)
 		}
 	}
 	if sameAddress(l.Admin, l.API) {
@@ -58,11 +64,19 @@ func (r *reader) checkListen(c *Config) {
 	if sameAddress(l.Public, l.API) {
 		r.wrong("listen.public", "is the same address as listen.api; leave it empty to serve both there")
 	}
-	if l.AdminToken.IsZero() && listenAddress(l.Admin) && !loopback(l.Admin) {
-		r.wrong("listen.admin", "is reachable from other machines; set listen.admin_token_file or listen on 127.0.0.1")
+	if l.AdminToken.IsZero() && l.AdminTLS.ClientCA == nil && listenAddress(l.Admin) && !loopback(l.Admin) {
+		r.wrong("listen.admin", "is reachable from other machines; set listen.admin_token_file or listen.admin_tls.client_ca_file, or listen on 127.0.0.1")
 	}
-	r.checkPair("listen.tls", l.TLS.Cert, l.TLS.Key)
-	r.checkPair("listen.admin_tls", l.AdminTLS.Cert, l.AdminTLS.Key)
+	r.checkServerTLS("listen.tls", l.TLS)
+	r.checkServerTLS("listen.admin_tls", l.AdminTLS)
+}
+
+func (r *reader) checkServerTLS(section string, t ServerTLS) {
+	r.checkPair(section, t.Cert, t.Key)
+	r.checkCA(section+".client_ca_file", t.ClientCA)
+	if t.ClientCA != nil && t.Cert == nil && t.Key.IsZero() && !r.told(section+".cert_file") && !r.told(section+".key_file") {
+		r.wrong(section+".client_ca_file", "has no effect without TLS; set cert_file and key_file too, or remove it")
+	}
 }
 
 func (r *reader) checkRedis(c *Config) {
@@ -109,6 +123,25 @@ func (r *reader) checkPair(section string, cert []byte, key Secret) {
 func (r *reader) checkCA(key string, pem []byte) {
 	if pem != nil && !x509.NewCertPool().AppendCertsFromPEM(pem) {
 		r.wrong(key, "holds no PEM certificate; name a file with the authority's certificates")
+	}
+}
+
+// checkAuditFile leaves opening to those who write. The path must not be a secret's content, which would be repeated.
+func (r *reader) checkAuditFile(c *Config) {
+	if c.AuditFile == "" {
+		return
+	}
+	if looksSecret(c.AuditFile) {
+		r.wrong("audit_file", "must be the path of a file")
+		return
+	}
+	c.AuditFile = r.path(c.AuditFile)
+	if info, err := os.Stat(filepath.Dir(c.AuditFile)); err != nil || !info.IsDir() {
+		r.wrong("audit_file", "is in a folder that does not exist, seen from the configuration's folder; create the folder or correct the path")
+		return
+	}
+	if info, err := os.Stat(c.AuditFile); err == nil && info.IsDir() {
+		r.wrong("audit_file", "is a folder; name a file in it, such as %s", filepath.Join(c.AuditFile, "audit.jsonl"))
 	}
 }
 

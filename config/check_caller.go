@@ -23,7 +23,8 @@ var events = []string{
 
 func (r *reader) checkCaller(key, name string, caller Caller, c *Config) {
 	r.checkName(key, name)
-	r.need(key+".api_keys_file", !caller.APIKeys.IsZero(), "name a file with the lines that `stepup apikey` prints")
+	known := !caller.APIKeys.IsZero() || len(caller.CertificateSANs) > 0 || r.told(key+".certificate_sans")
+	r.need(key+".api_keys_file", known, "name a file with the lines that `stepup apikey` prints, or set certificate_sans")
 	r.need(key+".providers", len(caller.Providers) > 0, "name the providers that this caller may ask")
 	for i, p := range caller.Providers {
 		item := fmt.Sprintf("%s.providers[%d]", key, i)
@@ -58,7 +59,8 @@ func (r *reader) checkWebhook(key string, w Webhook, c *Config) {
 		r.checkName(key+".name", w.Name)
 	}
 	if r.need(key+".url", w.URL != "", "write the receiver's https:// address") {
-		if text := webhookProblem(w.URL, c); text != "" {
+		text := webhookProblem(w.URL, c)
+		if follows := text == privateHook && r.toldBelow("webhooks.allow_networks"); text != "" && !follows {
 			r.wrong(key+".url", "%s", text)
 		}
 	}

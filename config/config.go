@@ -30,18 +30,22 @@ type Config struct {
 	ResultTTL time.Duration `yaml:"result_ttl"`
 	// PurgeOnDelivery drops the identity once every webhook with full content has it. Every caller must have one.
 	PurgeOnDelivery bool `yaml:"purge_on_delivery"`
+
+	// AuditFile is where one JSON line per decision is added, with its folder; empty: none is kept. It is not read here.
+	AuditFile string `yaml:"audit_file"`
 }
 
 // Listen is where the service answers.
 type Listen struct {
 	API    string `yaml:"api"`    // bank backends; default 127.0.0.1:8080
 	Public string `yaml:"public"` // the provider fetches our public keys here; if empty, on the API listener
-	Admin  string `yaml:"admin"`  // operators; default 127.0.0.1:8081. Off loopback AdminToken must be set
+	Admin  string `yaml:"admin"`  // operators; default 127.0.0.1:8081. Off loopback AdminToken or AdminTLS.ClientCA must be set
 
 	TLS      ServerTLS `yaml:"tls"`       // API listener; if empty, plain HTTP behind something that ends TLS
 	AdminTLS ServerTLS `yaml:"admin_tls"` // admin listener
 
-	// AdminToken guards the admin listener. If zero, whoever reaches the listener is an operator.
+	// AdminToken guards the admin listener, beside AdminTLS.ClientCA. Without either, whoever reaches the listener is an
+	// operator.
 	AdminToken Secret `yaml:"admin_token_file"`
 }
 
@@ -49,6 +53,10 @@ type Listen struct {
 type ServerTLS struct {
 	Cert []byte `yaml:"cert_file"`
 	Key  Secret `yaml:"key_file"`
+
+	// ClientCA are the authorities, PEM, whose client certificates are believed; if empty, none is asked for. Who holds
+	// one of their keys can speak as any caller with a certificate, on the admin listener as an operator.
+	ClientCA []byte `yaml:"client_ca_file"`
 }
 
 // Redis is where everything is kept.
@@ -136,9 +144,13 @@ type Rate struct {
 
 // Caller is one bank backend.
 type Caller struct {
-	APIKeys   Secret    `yaml:"api_keys_file"` // must be set; hashes of the keys that are this caller
-	Providers []string  `yaml:"providers"`     // must name at least one; the caller may ask no other
-	MayList   bool      `yaml:"may_list"`      // default false
+	APIKeys Secret `yaml:"api_keys_file"` // hashes of the keys that are this caller
+	// CertificateSANs are the names in a client certificate that are this caller, compared exactly: DNS names, URIs, e-mail
+	// or IP addresses. A caller must have these or APIKeys; a name belongs to one caller.
+	CertificateSANs []string `yaml:"certificate_sans"`
+
+	Providers []string  `yaml:"providers"` // must name at least one; the caller may ask no other
+	MayList   bool      `yaml:"may_list"`  // default false
 	Paused    bool      `yaml:"paused"`
 	Webhooks  []Webhook `yaml:"webhooks"` // may be empty: the caller then asks for its results
 }
@@ -176,4 +188,7 @@ type PersonLimits struct {
 type CallerLimits struct {
 	Rate  int `yaml:"rate"`  // creates a second, default 50
 	Burst int `yaml:"burst"` // default 100
+
+	// PersonsPerHour is how many different persons it may ask within an hour, refusals counted; default 0, which is no limit.
+	PersonsPerHour int `yaml:"persons_per_hour"`
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -73,19 +74,24 @@ func isKind[T ast.Node](n ast.Node) bool { _, ok := n.(T); return ok }
 
 func (r *reader) decodeStruct(at place, n ast.Node, v reflect.Value) {
 	fields := fieldsOf(v.Type())
-	for _, m := range r.members(at, n) {
+	all := r.members(at, n)
+	for _, m := range all {
 		here := at.member(m.name)
 		if i, ok := fields[m.name]; ok {
 			here.words = v.Type().Field(i).Tag.Get("words")
 			r.decode(here, m.value, v.Field(i))
 		} else {
-			r.decodeLater(here, m, fields, at.pattern)
+			meant := r.decodeLater(here, m, fields, at.pattern)
+			if meant != "" && !slices.ContainsFunc(all, func(m member) bool { return m.name == meant }) {
+				r.bad[at.member(meant).key] = true // that it is missing follows from the spelling
+			}
 		}
 	}
 }
 
-// decodeLater is for members that no struct has: of a later version, or of none.
-func (r *reader) decodeLater(at place, m member, fields map[string]int, around string) {
+// decodeLater is for members that no struct has: of a later version, or of none. It returns the member that a misspelt one
+// may stand for.
+func (r *reader) decodeLater(at place, m member, fields map[string]int, around string) (meant string) {
 	switch entry, leads := isLater(at.pattern); {
 	case entry && unset(m.value):
 	case entry:
@@ -99,8 +105,10 @@ func (r *reader) decodeLater(at place, m member, fields map[string]int, around s
 		for name := range fields {
 			known = append(known, name)
 		}
-		r.wrong(at.key, "is not a known member%s", cmp.Or(didYouMean(m.name, known), "; remove it"))
+		meant = nearest(m.name, known)
+		r.wrong(at.key, "is not a known member%s", cmp.Or(didYouMean(m.name, known), belongs(m.name), "; remove it"))
 	}
+	return meant
 }
 
 func (r *reader) decodeMap(at place, n ast.Node, v reflect.Value) {
@@ -222,17 +230,19 @@ func (p place) wants(v reflect.Value) string {
 	case *Secret, *[]byte:
 		return "the path of a file"
 	case *time.Duration:
-		return "a duration, such as 5s or 2m"
+		return "a duration, such as 5s, 2m or 24h"
 	case *netip.Prefix:
 		return "a network, such as 10.1.0.0/16"
 	}
 	switch {
+	case strings.HasPrefix(p.key, "listen."):
+		return addressForm
 	case p.words != "":
 		return strings.Replace(p.words, ",", " or ", 1)
 	case v.Kind() == reflect.Bool:
 		return "true or false"
 	case v.Kind() == reflect.Int:
-		return "a whole number"
+		return "a whole number, in digits alone"
 	}
 	return "text; put it in quotes"
 }
@@ -246,7 +256,7 @@ type member struct {
 func (r *reader) members(at place, n ast.Node) []member {
 	mapping, ok := n.(ast.MapNode)
 	if !ok {
-		r.wrong(at.key, "must be a section with members")
+		r.wrong(at.key, "must be a section; write each of its members as `name: value`")
 		return nil
 	}
 	var ms []member

@@ -1,12 +1,51 @@
 package config
 
 import (
+	"cmp"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 )
 
 // didYouMean is the known word nearest to the one given, as the end of a sentence; empty if none is near.
 func didYouMean(word string, known []string) string {
+	if best := nearest(word, known); best != "" {
+		return "; did you mean " + best + "?"
+	}
+	return ""
+}
+
+// belongs says in which section a member of this name is known, as the end of a sentence; empty if in none.
+func belongs(name string) string {
+	var section func(t reflect.Type, at string) (string, bool)
+	section = func(t reflect.Type, at string) (string, bool) {
+		switch t.Kind() {
+		case reflect.Map:
+			return section(t.Elem(), join(at, "*"))
+		case reflect.Slice:
+			return section(t.Elem(), at)
+		case reflect.Struct:
+			fields := fieldsOf(t)
+			if _, ok := fields[name]; ok {
+				return cmp.Or(at, "the top of the file"), true
+			}
+			for _, below := range slices.Sorted(maps.Keys(fields)) {
+				if at, ok := section(t.Field(fields[below]).Type, join(at, below)); ok {
+					return at, true
+				}
+			}
+		}
+		return "", false
+	}
+	if at, ok := section(reflect.TypeFor[Config](), ""); ok {
+		return "; it belongs to " + at
+	}
+	return ""
+}
+
+// nearest is the known word nearest to the one given; empty if none is near.
+func nearest(word string, known []string) string {
 	best, least := "", 3
 	slices.Sort(known)
 	for _, k := range known {
@@ -14,10 +53,7 @@ func didYouMean(word string, known []string) string {
 			best, least = k, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return "; did you mean " + best + "?"
+	return best
 }
 
 // edits counts the letters to add, drop, change or swap with the next to turn a into b.

@@ -12,17 +12,12 @@ const notYet = "is not available in this version; remove it"
 // empty value; set, they are refused, because a setting that is silently ignored is worse than none. (`content:
 // encrypted` of a webhook is a value rather than a member: checkWebhook refuses it.)
 var later = []string{
-	"listen.tls.client_ca_file",
-	"listen.admin_tls.client_ca_file",
-	"callers.*.certificate_sans",
 	"callers.*.webhooks.*.encrypt_to_file",
 	"callers.*.webhooks.*.headers_file",
 	"callers.*.webhooks.*.tls.ca_file",
 	"callers.*.webhooks.*.tls.cert_file",
 	"callers.*.webhooks.*.tls.key_file",
 	"callers.*.webhooks.*.proxy",
-	"limits.per_caller.persons_per_hour",
-	"audit_file",
 	"telemetry.otlp_endpoint",
 }
 

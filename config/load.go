@@ -21,7 +21,7 @@ const maxFile = 1 << 20
 // STEPUP_REDIS_ and STEPUP_TELEMETRY_ groups are looked at) and checks the result. The error is nil or Problems.
 // With Problems the Config holds what could be read, so that a check can go on into its files; it must not be run.
 func Load(path string, environ []string) (*Config, error) {
-	r := &reader{file: path, dir: filepath.Dir(path), from: map[string]origin{"": {file: path, line: 1}}, bad: map[string]bool{}}
+	r := newReader(path)
 	c := &Config{}
 	c.preset()
 	if r.env = r.readEnviron(c, environ); r.decodeFile(c) {
@@ -34,6 +34,17 @@ func Load(path string, environ []string) (*Config, error) {
 		return c, r.problems
 	}
 	return c, nil
+}
+
+// Line is where the file sets the key, or the nearest one above it: for whoever finds out later what is wrong with it.
+func Line(path, key string) int {
+	r := newReader(path)
+	r.decodeFile(&Config{})
+	return r.origin(key).line
+}
+
+func newReader(path string) *reader {
+	return &reader{file: path, dir: filepath.Dir(path), from: map[string]origin{"": {file: path, line: 1}}, bad: map[string]bool{}}
 }
 
 // reader carries what is known about one file while it is read.
@@ -64,7 +75,8 @@ func (r *reader) decodeFile(c *Config) bool {
 		return false
 	}
 	if len(file.Docs) > 1 {
-		r.wrong("", "holds more than one document; remove the `---` lines")
+		r.from[""] = origin{file: r.file, line: file.Docs[1].Start.Position.Line}
+		r.wrong("", "is not one YAML document but several; remove the `---` line")
 		return false
 	}
 	if len(file.Docs) == 0 {
@@ -84,21 +96,55 @@ func (r *reader) syntax(err error) {
 		if t := e.GetToken(); t != nil && t.Position != nil {
 			p.Line = t.Position.Line
 		}
-		p.Text += ": " + e.GetMessage()
+		p.Text += ": " + strings.ReplaceAll(e.GetMessage(), "\t", `\t`)
 	}
+	p.Text += "; " + syntaxRemedy(p.Text)
 	r.problems = append(r.problems, p)
+}
+
+// syntaxRemedy is what helps where the text is not YAML, by what the parser stumbled over.
+func syntaxRemedy(text string) string {
+	for part, remedy := range map[string]string{
+		`'\t'`:               "indent with blanks, not with tabs",
+		"mapping value":      "indent members of one section alike, and put a value that holds `: ` in quotes",
+		"must be specified":  "close the bracket",
+		"could not find end": "close the quotes",
+	} {
+		if strings.Contains(text, part) {
+			return remedy
+		}
+	}
+	return "correct this line or one above it"
 }
 
 // wrong notes a problem with the key's value, at the line that set it or, if it is missing, at the nearest one above it.
 // Where the key or something around it could not be taken, that has been told already.
 func (r *reader) wrong(key, format string, args ...any) {
-	for k := key; k != ""; k = parent(k) {
-		if r.bad[k] {
-			return
-		}
+	if r.told(key) {
+		return
 	}
 	r.bad[key] = true
 	r.note(key, format, args...)
+}
+
+// told says that the key or something around it could not be taken.
+func (r *reader) told(key string) bool {
+	for k := key; k != ""; k = parent(k) {
+		if r.bad[k] {
+			return true
+		}
+	}
+	return false
+}
+
+// toldBelow says that something in the key's value could not be taken.
+func (r *reader) toldBelow(key string) bool {
+	for k := range r.bad {
+		if strings.HasPrefix(k, key) {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *reader) note(key, format string, args ...any) {
@@ -135,7 +181,7 @@ func readFile(path string, private bool) ([]byte, error) {
 	if info, err := os.Stat(path); err != nil { // before opening: a pipe would block
 		return nil, bare(err)
 	} else if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
+		return nil, errors.New("it is a folder, a pipe or the like; name a file")
 	}
 	f, err := os.Open(path)
 	if err != nil {

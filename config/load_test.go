@@ -69,9 +69,12 @@ func TestDefaults(t *testing.T) {
 		{"may_list", bank.MayList, false},
 		{"allow_networks", len(c.Webhooks.AllowNetworks), 0},
 		{"webhooks.timeout", c.Webhooks.Timeout, 15 * time.Second},
-		{"limits", c.Limits, Limits{PersonLimits{1, 10}, CallerLimits{50, 100}}},
+		{"limits", c.Limits, Limits{PersonLimits{1, 10}, CallerLimits{50, 100, 0}}},
 		{"result_ttl", c.ResultTTL, 15 * time.Minute},
 		{"purge_on_delivery", c.PurgeOnDelivery, false},
+		{"client_ca_file", []any{c.Listen.TLS.ClientCA, c.Listen.AdminTLS.ClientCA}, []any{[]byte(nil), []byte(nil)}},
+		{"certificate_sans", len(bank.CertificateSANs), 0},
+		{"audit_file", c.AuditFile, ""},
 	} {
 		if !reflect.DeepEqual(tt.got, tt.want) {
 			t.Errorf("%s = %v, want %v", tt.name, tt.got, tt.want)
@@ -131,6 +134,43 @@ callers:
 	}
 	if loopback := netip.MustParsePrefix("127.0.0.0/8"); len(c.Webhooks.AllowNetworks) == 0 || c.Webhooks.AllowNetworks[0] != loopback {
 		t.Errorf("in development webhooks reach %v, want loopback too", c.Webhooks.AllowNetworks)
+	}
+}
+
+// A caller may be known by a certificate alone, and operators too.
+func TestClientCertificates(t *testing.T) {
+	c := mustLoad(t, strings.Replace(least, "api_keys_file: secrets/bank.apikeys",
+		"certificate_sans: [client.bank.example, 'spiffe://bank.example/ledger', 'urn:bank:ledger', ledger@bank.example, 10.1.2.3, '2001:db8::1']", 1)+`
+listen:
+  admin: :8081
+  tls: {cert_file: secrets/tls.pem, key_file: secrets/tls.key, client_ca_file: secrets/tls.pem}
+  admin_tls: {cert_file: secrets/tls.pem, key_file: secrets/tls.key}
+limits: {per_caller: {persons_per_hour: 300}}
+`, "STEPUP_LISTEN_ADMIN_TLS_CLIENT_CA_FILE=secrets/tls.pem")
+	want := []string{"client.bank.example", "spiffe://bank.example/ledger", "urn:bank:ledger", "ledger@bank.example", "10.1.2.3", "2001:db8::1"}
+	if got := c.Callers["bank"].CertificateSANs; !reflect.DeepEqual(got, want) {
+		t.Errorf("certificate_sans = %v, want %v", got, want)
+	}
+	if ca := tlsPair().cert; string(c.Listen.TLS.ClientCA) != ca || string(c.Listen.AdminTLS.ClientCA) != ca {
+		t.Error("the authorities were not read")
+	}
+	if n := c.Limits.PerCaller.PersonsPerHour; n != 300 {
+		t.Errorf("persons_per_hour = %d", n)
+	}
+}
+
+// The audit file need not be there yet, but its folder must; a path is relative to the configuration.
+func TestAuditFile(t *testing.T) {
+	dir := t.TempDir()
+	for _, tt := range []struct{ written, want string }{
+		{"audit.jsonl", "audit.jsonl"},
+		{"secrets/audit.jsonl", filepath.Join("secrets", "audit.jsonl")},
+		{filepath.Join(dir, "audit.jsonl"), filepath.Join(dir, "audit.jsonl")},
+		{`""`, ""},
+	} {
+		if c := mustLoad(t, least+"audit_file: "+tt.written+"\n"); c.AuditFile != tt.want {
+			t.Errorf("audit_file: %s is %q, want %q", tt.written, c.AuditFile, tt.want)
+		}
 	}
 }
 

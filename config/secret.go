@@ -84,7 +84,7 @@ func (r *reader) readNamed(key, name string, private bool) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("names the file %s, which cannot be used: %w", r.path(name), err)
 	case len(bytes.TrimSpace(content)) == 0:
-		return nil, fmt.Errorf("names the file %s, which is empty", r.path(name))
+		return nil, fmt.Errorf("names the file %s, which is empty; write into it what it must hold", r.path(name))
 	}
 	return content, nil
 }
