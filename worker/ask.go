@@ -9,8 +9,10 @@ import (
 	"time"
 )
 
-// Request is what a caller posts.
+// Request is what a caller posts. Its form is the edge's to judge; what the caller may
+// do and what the provider takes is judged by Ask.
 type Request struct {
+	Unsaid
 	Caller         string
 	IdempotencyKey string
 	Provider       string
@@ -37,22 +39,22 @@ type answered struct {
 // From the moment the intent is on record, Ask no longer depends on ctx: a caller
 // that goes away changes nothing for the person who is being asked.
 func (w *Worker) Ask(ctx context.Context, q Request) (StepUp, error) {
-	if !w.enter() {
-		return StepUp{}, draining()
-	}
-	defer w.serving.Done()
 	set := w.settings.Load()
 	c := w.newCreate(set, &q)
+	if !w.enter() {
+		return StepUp{}, w.refused(c, draining())
+	}
+	defer w.serving.Done()
 	if e, err := w.store.idempotent(ctx, c.rec.shard(), c.idem); err != nil {
-		return StepUp{}, w.storageError(err)
+		return StepUp{}, w.refused(c, w.storageError(err))
 	} else if e != nil {
 		return w.again(ctx, set, c, e)
 	}
 	if err := w.admit(set, &q); err != nil {
-		return StepUp{}, err
+		return StepUp{}, w.refused(c, err)
 	}
 	if err := w.limit(ctx, set, c); err != nil {
-		return StepUp{}, err
+		return StepUp{}, w.refused(c, err)
 	}
 	return w.ask(context.WithoutCancel(ctx), set, c)
 }
@@ -61,24 +63,42 @@ func (w *Worker) Ask(ctx context.Context, q Request) (StepUp, error) {
 type create struct {
 	*Request
 	rec         record
-	person      string // key of the person's limit
-	idem        string // keyed hash of caller and key
-	fingerprint string // keyed hash of the body
+	who         string   // keyed hash of the person
+	person      string   // key of the person's limit
+	idem        string   // keyed hash of caller and key
+	fingerprint string   // keyed hash of the body
+	lists       []string // keys of the caller's lists that it goes on
+	known       bool     // its provider is configured
+	begun       bool     // its intent is on record
 }
 
 func (w *Worker) newCreate(set *Settings, q *Request) *create {
 	idem := set.Sealer.hash("idem", q.Caller, q.IdempotencyKey)
 	body, _ := json.Marshal([]any{q.Provider, q.Question, q.Reference, q.Metadata}) // plain data; maps are sorted
-	c := &create{Request: q, idem: idem, fingerprint: set.Sealer.hash("body", string(body)), person: w.person(set, q.Provider, &q.Question)}
+	c := &create{Request: q, idem: idem, fingerprint: set.Sealer.hash("body", string(body)), who: set.person(q.Provider, &q.Question)}
+	c.person = keyPerson(w.opts.Shards, q.Provider, c.who)
 	c.rec = record{
 		ID: newID(shardFor(w.opts.Shards, idem)), Caller: q.Caller, Provider: q.Provider, State: Asking,
 		Created: time.Now().Truncate(time.Millisecond), Interval: set.Providers[q.Provider].Interval,
 		Member: idem[:8],
 	}
-	for _, h := range set.Callers[q.Caller].Webhooks {
+	_, c.known = set.Providers[q.Provider]
+	caller := set.Callers[q.Caller]
+	for _, h := range caller.Webhooks {
 		c.rec.Hooks = append(c.rec.Hooks, h.Name)
 	}
+	if caller.MayList { // nobody else would ever read it
+		c.lists = []string{keyList(c.rec.shard(), q.Caller)}
+		if q.Reference != "" {
+			c.lists = append(c.lists, keyReferences(c.rec.shard(), q.Caller, set.reference(q.Caller, q.Reference)))
+		}
+	}
 	return c
+}
+
+// reference is a keyed hash, by which a caller finds its step-ups.
+func (s *Settings) reference(caller, reference string) string {
+	return s.Sealer.hash("reference", caller, reference)
 }
 
 // admit refuses what needs no look at Redis.
@@ -90,28 +110,15 @@ func (w *Worker) admit(set *Settings, q *Request) error {
 		return &Error{Code: CodeInvalidRequest, Detail: "The request has mistakes.", Fields: []FieldError{{Field: "provider", Message: "is not a provider this caller may use"}}}
 	case p.Paused || caller.Paused:
 		return &Error{Code: CodePaused, Detail: "Step-ups are paused by an operator. Nothing was sent.", RetryAfter: 30 * time.Second}
+	case w.audit.fault() != nil:
+		return auditDown() // its line could not be written either
 	case w.inFlight.Load() >= int64(w.opts.MaxInFlightTotal):
 		return &Error{Code: CodeOverloaded, Detail: "Too many step-ups are in flight. Nothing was sent.", RetryAfter: 5 * time.Second}
 	}
-	if fields := append(p.Provider.Check(q.Question), checkFace(q)...); len(fields) > 0 {
+	if fields := p.Provider.Check(q.Question); len(fields) > 0 {
 		return &Error{Code: CodeInvalidRequest, Detail: "The request has mistakes.", Fields: fields}
 	}
 	return w.crowded(q.Provider, p)
-}
-
-// checkFace checks what the caller gives to recognise the step-up by.
-func checkFace(q *Request) (fields []FieldError) {
-	if len([]rune(q.Reference)) > 128 {
-		fields = append(fields, FieldError{Field: "reference", Message: "is longer than 128 characters"})
-	}
-	size := 0
-	for k, v := range q.Metadata {
-		size += len(k) + len(v)
-	}
-	if len(q.Metadata) > 16 || size > 2<<10 {
-		fields = append(fields, FieldError{Field: "metadata", Message: "has more than 16 keys or 2 KiB"})
-	}
-	return fields
 }
 
 // ask puts the intent on record and sends it. If we die after the first write,
@@ -119,32 +126,32 @@ func checkFace(q *Request) (fields []FieldError) {
 func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, error) {
 	ctx, span := w.met.span(ctx, "stepup.ask", &c.rec)
 	defer span.End()
-	p := prompt{face: face{c.Reference, c.Metadata}, Question: c.Question}
+	p := prompt{face: face{Reference: c.Reference, Metadata: c.Metadata}, Question: c.Question}
 	failpoint("ask.begin")
-	sealed, listed := set.Sealer.sealJSON(&c.rec, fieldPrompt, p), set.Callers[c.Caller].MayList
+	began := time.Now()
+	sealed := set.Sealer.sealJSON(&c.rec, fieldPrompt, p)
 	var e *existing
 	err := w.persist(ctx, beginWithin, func() (err error) {
-		e, err = w.store.begin(ctx, &c.rec, c.idem, c.fingerprint, sealed, listed)
+		e, err = w.store.begin(ctx, &c.rec, c.idem, c.fingerprint, sealed, c.lists)
 		return err
 	})
 	if err != nil {
-		w.takeBack(c)
-		return StepUp{}, w.storageError(err)
+		return StepUp{}, w.unsent(c, w.storageError(err))
 	}
 	if e != nil { // a twin of this request was faster
 		w.freeTwin(ctx, c, e.id)
 		return w.again(ctx, set, c, e)
 	}
-	if err := w.turnToAsk(c.Provider, set.Providers[c.Provider]); err != nil {
-		w.takeBack(c)
+	c.begun = true
+	if err := w.clearToAsk(set, c, began); err != nil {
 		return StepUp{}, err
 	}
-	failpoint("ask.send")
 	asked, err := set.Providers[c.Provider].Provider.Ask(ctx, c.Question)
 	failpoint("ask.answered")
 	if err != nil {
 		return StepUp{}, w.notAsked(ctx, set, c, p.face, err)
 	}
+	w.audit.note(c.decision(whatSent))
 	r := &c.rec
 	r.Expires = asked.Expires
 	if asked.Interval > 0 {
@@ -164,8 +171,33 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 	return r.view(p.face, nil), nil
 }
 
-// beginWithin is how long writing the intent is tried while Redis falters.
-const beginWithin = 2 * time.Second
+const (
+	beginWithin = 2 * time.Second          // how long writing the intent is tried while Redis falters
+	askWithin   = askTime - 15*time.Second // how long after it the provider may be asked: the sweeper must not end what is being sent
+)
+
+// clearToAsk is all that comes between the intent and the sending: the provider's rate, the
+// audit log, and a look at the clock, because a process that was frozen here may have been
+// taken for dead. What is not clear is taken back.
+func (w *Worker) clearToAsk(set *Settings, c *create, began time.Time) error {
+	if err := w.turnToAsk(c.Provider, set.Providers[c.Provider]); err != nil {
+		return w.unsent(c, err)
+	}
+	if w.audit.write(c.decision(whatAsk)) != nil {
+		return w.unsent(c, auditDown())
+	}
+	failpoint("ask.send")
+	if since(began) > askWithin {
+		return w.unsent(c, storageDown())
+	}
+	return nil
+}
+
+// unsent takes an intent back that nothing was sent for, and notes why.
+func (w *Worker) unsent(c *create, err error) error {
+	w.takeBack(c)
+	return w.refused(c, err)
+}
 
 // takeBack undoes an intent that may have been written: nothing is sent from here
 // on. The caller does not wait for it; until it is done, a repeat under the same
@@ -173,7 +205,7 @@ const beginWithin = 2 * time.Second
 func (w *Worker) takeBack(c *create) {
 	w.aside(func(ctx context.Context) {
 		r := &c.rec
-		if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, existing{}) }); err != nil {
+		if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, c.lists, existing{}) }); err != nil {
 			w.log.Warn("intent not taken back; it will end as unknown", "id", r.ID, "error", err)
 			return
 		}
@@ -206,7 +238,7 @@ func (w *Worker) notAsked(ctx context.Context, set *Settings, c *create, f face,
 	w.log.Warn("step-up not taken by the provider", "id", r.ID, "caller", r.Caller, "provider", r.Provider, "code", e.Code, "error", err)
 	if asked {
 		e.ID = r.ID
-		s := &session{held: &held{record: *r}, set: set, face: f, signal: newSignal()}
+		s := &session{held: &held{record: *r}, set: set, face: f, asked: Asked{Question: c.Question}, signal: newSignal()}
 		v := verdict{state: Unknown, reason: Reason{Code: InitiationUnknown}}
 		if err := w.finish(ctx, s, v, nil); err != nil {
 			w.log.Error("unknown initiation not stored; the sweeper will end it", "id", r.ID, "error", err)
@@ -218,18 +250,18 @@ func (w *Worker) notAsked(ctx context.Context, set *Settings, c *create, f face,
 	if keep {
 		entry = c.entry(set, answered{Code: e.Code, Detail: e.Detail})
 	}
-	if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, entry) }); err != nil {
+	if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, c.lists, entry) }); err != nil {
 		w.log.Error("refused intent not dropped; it will end as unknown", "alarm", true, "id", r.ID, "error", err)
 	}
 	w.freePerson(ctx, c) // only now: until here a twin counts under the same push
-	return e
+	return w.refused(c, e)
 }
 
 // again answers a repeat of a request: the same body gets the first answer, and
 // never a second push.
 func (w *Worker) again(ctx context.Context, set *Settings, c *create, e *existing) (StepUp, error) {
 	if e.fingerprint != c.fingerprint {
-		return StepUp{}, &Error{Code: CodeKeyReused, Detail: "This Idempotency-Key was used with another body."}
+		return StepUp{}, w.refused(c, &Error{Code: CodeKeyReused, Detail: "This Idempotency-Key was used with another body."})
 	}
 	if e.answer != "" {
 		return c.firstAnswer(set, e)
@@ -266,7 +298,7 @@ func (c *create) firstAnswer(set *Settings, e *existing) (StepUp, error) {
 		return StepUp{}, &Error{Code: a.Code, Detail: a.Detail}
 	}
 	first.Created, first.Expires, first.Hooks = time.UnixMilli(a.Created), time.UnixMilli(a.Expires), a.Hooks
-	return first.view(face{c.Reference, c.Metadata}, nil), nil
+	return first.view(face{Reference: c.Reference, Metadata: c.Metadata}, nil), nil
 }
 
 // storageError is what a caller is told of a Redis fault; the cause is logged.

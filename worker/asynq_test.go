@@ -37,7 +37,7 @@ func (w *town) ruin(t *testing.T, pattern string, how func(key string) error) {
 	}
 }
 
-// FAULTS S4: the tasks are lost or unreadable, whatever state they are in. The
+// The tasks are lost or unreadable, whatever state they are in. The
 // record is the truth: every step-up finishes and is delivered.
 func TestTasksLostOrUnreadable(t *testing.T) {
 	t.Parallel()

@@ -18,7 +18,7 @@ func inBigBubble(t *testing.T, change func(*Options, *Settings), test func(t *te
 	synctest.Test(t, func(t *testing.T) {
 		m := miniredis.NewMiniRedis()
 		t.Cleanup(m.Close)
-		o := redis.Options{Addr: "bubble", Dialer: func(context.Context, string, string) (net.Conn, error) { return m.Dial() }}
+		o := redis.Options{Addr: "bubble", Dialer: func(context.Context, string, string) (net.Conn, error) { return buffered(m.Dial()) }}
 		w := newTown(newRig(t, o, change))
 		time.Sleep(6 * time.Second) // the lease is steady
 		test(t, w)

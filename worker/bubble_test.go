@@ -1,9 +1,11 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,12 +24,57 @@ func inBubble(t *testing.T, change func(*Options, *Settings), test func(t *testi
 		m := miniredis.NewMiniRedis()
 		m.ClockTTL(true)
 		t.Cleanup(m.Close)
-		o := redis.Options{Addr: "bubble", Dialer: func(context.Context, string, string) (net.Conn, error) { return m.Dial() }}
+		o := redis.Options{Addr: "bubble", Dialer: func(context.Context, string, string) (net.Conn, error) { return buffered(m.Dial()) }}
 		r := newRig(t, o, change)
 		time.Sleep(6 * time.Second) // the lease is steady
 		test(t, r)
 		r.stop()
 	})
+}
+
+// buffer is a pipe that takes what is written at once, as a socket does: a pipeline is
+// written whole before its first answer is read.
+type buffer struct {
+	net.Conn
+	full chan []byte
+	gone chan struct{}
+	once sync.Once
+}
+
+func buffered(c net.Conn, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	b := &buffer{Conn: c, full: make(chan []byte, 64), gone: make(chan struct{})}
+	go b.carry()
+	return b, nil
+}
+
+func (b *buffer) carry() {
+	for {
+		select {
+		case p := <-b.full:
+			if _, err := b.Conn.Write(p); err != nil {
+				return
+			}
+		case <-b.gone:
+			return
+		}
+	}
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	select {
+	case b.full <- bytes.Clone(p):
+		return len(p), nil
+	case <-b.gone:
+		return 0, net.ErrClosed
+	}
+}
+
+func (b *buffer) Close() error {
+	b.once.Do(func() { close(b.gone) })
+	return b.Conn.Close()
 }
 
 func near(t *testing.T, what string, got, want time.Duration) {

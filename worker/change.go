@@ -12,7 +12,8 @@ const changeWithin = 5 * time.Second
 
 // Cancel stops polling and ends the step-up as cancelled. The prompt on the
 // phone stays: CIBA has no message that takes it back. Final: already_final.
-func (w *Worker) Cancel(ctx context.Context, caller, id string) (StepUp, error) {
+func (w *Worker) Cancel(ctx context.Context, caller, id string) (v StepUp, err error) {
+	defer func() { w.noteWish(whatCancel, caller, id, &v, err) }()
 	if !w.enter() {
 		return StepUp{}, draining()
 	}
@@ -91,7 +92,8 @@ func (w *Worker) cancelOnce(ctx context.Context, h *held) error {
 
 // Redeliver sends the webhooks of a final step-up again: the same ids, the same
 // bytes. What is gone cannot be sent: result_gone.
-func (w *Worker) Redeliver(ctx context.Context, caller, id string) (StepUp, error) {
+func (w *Worker) Redeliver(ctx context.Context, caller, id string) (v StepUp, err error) {
+	defer func() { w.noteWish(whatRedeliver, caller, id, &v, err) }()
 	ctx, cancel := context.WithTimeout(ctx, changeWithin)
 	defer cancel()
 	for {

@@ -31,7 +31,7 @@ func (p inProcess) RoundTrip(q *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// FAULTS P7: the provider's clock is off, or only that of its token signer. Up to a
+// The provider's clock is off, or only that of its token signer. Up to a
 // minute is accepted; beyond, nothing is approved, and operators are told.
 func TestClocksApart(t *testing.T) {
 	t.Parallel()
@@ -58,34 +58,10 @@ func TestClocksApart(t *testing.T) {
 }
 
 func clockCase(t *testing.T, whole, signer time.Duration, want outcome) {
-	const issuer = "https://op.example"
-	private, err := jose.Generate(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := jose.ReadKeys(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	op, err := cibatest.New(cibatest.Config{Issuer: issuer, ClientID: "bank", ClientJWKS: keys.Public(), Skew: whole, Detail: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	op.Script(hint(1), cibatest.Script{Polls: []cibatest.Step{{Kind: cibatest.Approve, Claims: func(m map[string]any) {
+	op, client := opAndClient(t, cibatest.Script{Polls: []cibatest.Step{{Kind: cibatest.Approve, Claims: func(m map[string]any) {
 		at := time.Now().Add(whole + signer).Unix()
 		m["iat"], m["exp"] = at, at+600
-	}}}})
-	client, err := ciba.New(ciba.Config{
-		Issuer: issuer, ClientID: "bank", Profile: ciba.Singpass, Keys: keys, Encrypted: true,
-		Algs: jose.Algs{Signing: []string{"ES256"}, KeyManagement: []string{"ECDH-ES+A256KW"}, Content: []string{"A256CBC-HS512"}},
-		HTTP: &http.Client{Transport: inProcess{op}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := client.Ready(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	}}}}, whole)
 	log := &logBook{}
 	w, stop := bubbleWorker(t, worker.ProviderSettings{Provider: worker.CIBA{Client: client}, Interval: 5 * time.Second}, log)
 	defer stop()
@@ -113,6 +89,37 @@ func clockCase(t *testing.T, whole, signer time.Duration, want outcome) {
 	if got != want || (len(log.alarms("op")) > 0) != (want != approved) {
 		t.Errorf("ended as %+v, want %+v; alarms %v", got, want, log.alarms("op"))
 	}
+}
+
+// opAndClient is a simulated provider and a client of it that is ready, without a network.
+func opAndClient(t *testing.T, script cibatest.Script, skew time.Duration) (*cibatest.Server, *ciba.Client) {
+	t.Helper()
+	const issuer = "https://op.example"
+	private, err := jose.Generate(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := jose.ReadKeys(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	op, err := cibatest.New(cibatest.Config{Issuer: issuer, ClientID: "bank", ClientJWKS: keys.Public(), Skew: skew, Detail: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	op.Script(hint(1), script)
+	client, err := ciba.New(ciba.Config{
+		Issuer: issuer, ClientID: "bank", Profile: ciba.Singpass, Keys: keys, Encrypted: true,
+		Algs: jose.Algs{Signing: []string{"ES256"}, KeyManagement: []string{"ECDH-ES+A256KW"}, Content: []string{"A256CBC-HS512"}},
+		HTTP: &http.Client{Transport: inProcess{op}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return op, client
 }
 
 // bubbleWorker runs a worker with one provider, op, until stop is called.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	mrand "math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,6 +63,7 @@ func (w *Worker) deliver(ctx context.Context, s *session) error {
 	ctx, span := w.met.span(ctx, "stepup.deliver", &s.record)
 	defer span.End()
 	failpoint("round.send")
+	before := slices.Clone(s.Deliveries)
 	// A follower can come due in the round that gave its event up.
 	for range 2 {
 		w.round(ctx, s)
@@ -79,6 +81,7 @@ func (w *Worker) deliver(ctx context.Context, s *session) error {
 		return err
 	}
 	failpoint("round.stored")
+	w.noteRound(&s.record, before)
 	if at, due := s.nextDelivery(); due {
 		if err := w.queue.wake(ctx, s.ID, wakes, s.State, at); err != nil {
 			w.log.Warn("delivery not queued; the sweeper will wake it", "id", s.ID, "error", err)

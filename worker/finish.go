@@ -42,6 +42,7 @@ func (w *Worker) finish(ctx context.Context, s *session, v verdict, identity *Id
 			v, identity = verdict{state: Failed, reason: Reason{Code: TokenMismatch}}, nil
 		}
 	}
+	freed := w.freeAnswered(ctx, s, v.state)
 	w.renew(s)
 	before := s.record
 	e := w.conclude(s, v, identity)
@@ -62,7 +63,29 @@ func (w *Worker) finish(ctx context.Context, s *session, v verdict, identity *Id
 	}
 	s.personal, s.events = asMap(e.personal), asMap(e.events)
 	w.concluded(ctx, s)
+	if !freed && s.State.answered() {
+		w.freeSlot(ctx, s.personKey(w.opts.Shards), &s.record)
+	}
 	return nil
+}
+
+// freeWithin is how long a final state waits for the person's free slot.
+const freeWithin = 250 * time.Millisecond
+
+// freeAnswered frees the person before anybody is told of the answer: whoever is told may
+// ask again at once. It is false where that did not work, or nothing was answered.
+func (w *Worker) freeAnswered(ctx context.Context, s *session, state State) bool {
+	if !state.answered() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, freeWithin)
+	defer cancel()
+	return w.stands(ctx, s.personKey(w.opts.Shards), s.Member, 0, "answered") == nil
+}
+
+// personKey is the key of the limit of whom the step-up asks.
+func (s *session) personKey(shards int) string {
+	return keyPerson(shards, s.Provider, s.set.person(s.Provider, &s.asked.Question))
 }
 
 // asMap is field and value pairs as a map.
@@ -184,12 +207,10 @@ func (w *Worker) settled(ctx context.Context, s *session) error {
 }
 
 // concluded is what follows a final state and may be lost: counters, the log
-// line, the person's free slot.
+// line, the audit line.
 func (w *Worker) concluded(ctx context.Context, s *session) {
 	w.met.finals.Add(ctx, 1, ofState(s.Provider, s.State))
 	w.log.Info("step-up final", "id", s.ID, "caller", s.Caller, "provider", s.Provider, "status", s.State,
 		"reason", s.Reason.Code, "provider_trace_id", s.Reason.TraceID, "took_ms", s.Completed.Sub(s.Created).Milliseconds())
-	if s.State.answered() {
-		w.freeSlot(ctx, w.person(s.set, s.Provider, &s.asked.Question), &s.record)
-	}
+	w.noteFinal(s)
 }

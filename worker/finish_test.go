@@ -102,7 +102,7 @@ func pendings(n int) (all []any) {
 	return all
 }
 
-// FAULTS T5: an ID token is accepted for one step-up only.
+// An ID token is accepted for one step-up only.
 func TestSameTokenTwice(t *testing.T) {
 	log := &logBook{}
 	inBubble(t, func(o *Options, _ *Settings) { o.Log = log.logger() }, func(t *testing.T, r *rig) {

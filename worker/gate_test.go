@@ -129,7 +129,7 @@ func most(polls []time.Time, window time.Duration) (n int) {
 	return n
 }
 
-// FAULTS P6: what an outage or a takeover makes due at once goes out spread, at
+// What an outage or a takeover makes due at once goes out spread, at
 // twice the steady rate or 2,000 a second, and everybody's turn comes.
 func TestNoStormAfterAnOutage(t *testing.T) {
 	for _, tc := range []struct{ n, rate int }{{2000, 2000}, {15_000, 6000}} {

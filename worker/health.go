@@ -14,9 +14,13 @@ const clockSkew = 5 * time.Second
 // Checks are what must hold for this process to get requests, by name. Each says
 // in its error what is wrong.
 func (w *Worker) Checks() map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{
+	checks := map[string]func(context.Context) error{
 		"redis": w.checkRedis, "clock": w.checkClock, "lease": w.checkLease, "sweeper": w.checkSweeper, "drain": w.checkDrain,
 	}
+	if w.opts.Role != RoleWorker { // which goes on without: what it holds must end
+		checks["audit"] = w.checkAudit
+	}
+	return checks
 }
 
 // Ready is nil when every check holds.

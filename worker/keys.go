@@ -10,13 +10,15 @@ import (
 
 // Key layout. Everything that one script touches shares a hash tag, and with it
 // a slot of Redis Cluster: a step-up's keys carry its shard's tag, which is also
-// the asynq queue's name; leases and inboxes carry {w}, person limits {p<n>}.
+// the asynq queue's name; leases and inboxes carry {w}, person limits {p<n>}, limits
+// of callers {c:<caller>}.
 //
 // A step-up in flight is its record (codec.go), its prompt, its idempotency entry, a
 // field of its person's limit, and its id in `open`, in its owner's set and, if its
-// caller may list, in the caller's list: less than 1,350 bytes, and 650 of asynq's
-// (weigh_test.go). A final one has its result and events instead of the prompt, and
-// its id in `due` for as long as deliveries are.
+// caller may list, in the caller's list: less than 1,350 bytes, and 650 of asynq's; with
+// a reference it is in a second list, at most 200 more (weigh_test.go). A final one has
+// its result and events instead of the prompt, and its id in `due` for as long as
+// deliveries are.
 const (
 	prefix      = "stepup:"
 	keyWorkers  = prefix + "{w}:workers"
@@ -45,10 +47,20 @@ func keyOf(id, kind string) string {
 	return slot(n) + kind + id
 }
 
-func keyIdem(shard int, hash string) string   { return slot(shard) + "idem:" + hash }
+func keyIdem(shard int, hash string) string { return slot(shard) + "idem:" + hash }
+
+// keyList is a caller's step-ups by age.
 func keyList(shard int, caller string) string { return slot(shard) + "list:" + caller }
-func keyUsed(shard int, hash string) string   { return slot(shard) + "used:" + hash }
-func keyRate(caller string) string            { return prefix + "{c:" + caller + "}:rate" }
+
+// keyReferences is those of a caller's step-ups whose references' keyed hashes fall into
+// the same one of 256 parts. A key for each reference would weigh three times as much.
+func keyReferences(shard int, caller, hash string) string {
+	return fmt.Sprintf("%s:%02x", keyList(shard, caller), shardFor(256, hash))
+}
+
+func keyUsed(shard int, hash string) string { return slot(shard) + "used:" + hash }
+func keyRate(caller string) string          { return prefix + "{c:" + caller + "}:rate" }
+func keyPersons(caller string) string       { return prefix + "{c:" + caller + "}:persons" }
 
 // keyPerson is the limit of one person at one provider: hash is keyed, so the
 // key names nobody.

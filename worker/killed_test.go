@@ -13,7 +13,7 @@ import (
 	"stepup/webhook"
 )
 
-// FAULTS W5: the bank took a webhook and its answer was lost on the way. It gets
+// The bank took a webhook and its answer was lost on the way. It gets
 // the same id and the same bytes again.
 func TestAckLost(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, r *rig) {
@@ -46,7 +46,7 @@ func (f frozen) RoundTrip(*http.Request) (*http.Response, error) {
 	return nil, errCut
 }
 
-// FAULTS W6: a worker is killed while it sends a webhook. Another one sends it
+// A worker is killed while it sends a webhook. Another one sends it
 // again within seconds.
 func TestKilledMidDelivery(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, a *rig) {
@@ -108,7 +108,7 @@ func (c *cutAt) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// FAULTS A3: a process is lost between /bc-auth and the answer to the bank, which
+// A process is lost between /bc-auth and the answer to the bank, which
 // asks another one with the same key. There is one push. If the answer of /bc-auth
 // was stored the bank gets the step-up, and if not, nobody can know.
 func TestLostBetweenStoreAndAnswer(t *testing.T) {

@@ -6,23 +6,43 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // limit counts a create against its caller's rate and its person's limits. It
-// fails closed: what cannot be counted is not sent. A twin of the same request
-// counts once.
+// fails closed: what cannot be counted is not sent. A twin of the same request is no
+// second push and no second person.
 func (w *Worker) limit(ctx context.Context, set *Settings, c *create) error {
 	if set.CallerRate > 0 {
-		each := 1000 / set.CallerRate
-		wait, err := scriptRate.Run(ctx, w.opts.Store, []string{keyRate(c.Caller)},
-			strconv.FormatFloat(each, 'f', 3, 64), max(1, set.CallerBurst)).Int64()
-		if err != nil {
-			return w.storageError(fmt.Errorf("counting a caller: %w", err))
-		}
-		if wait > 0 {
-			return &Error{Code: CodeRateLimited, Detail: "Too many creates from this caller.", RetryAfter: time.Duration(wait) * time.Millisecond}
+		each := strconv.FormatFloat(1000/set.CallerRate, 'f', 3, 64)
+		if err := w.limitCaller(ctx, "Too many creates from this caller.", scriptRate, keyRate(c.Caller), each, max(1, set.CallerBurst)); err != nil {
+			return err
 		}
 	}
+	// Whoever tries one number after the other is stopped, also where the provider knows none of them.
+	if set.PersonsPerCaller > 0 {
+		if err := w.limitCaller(ctx, "This caller asked too many different persons in the last hour.", scriptPersons, keyPersons(c.Caller), c.who, set.PersonsPerCaller); err != nil {
+			return err
+		}
+	}
+	return w.limitPerson(ctx, set, c)
+}
+
+// limitCaller runs a script that answers with how many ms the caller has to wait.
+func (w *Worker) limitCaller(ctx context.Context, refusal string, limit *redis.Script, key string, args ...any) error {
+	wait, err := limit.Run(ctx, w.opts.Store, []string{key}, args...).Int64()
+	switch {
+	case err != nil:
+		return w.storageError(fmt.Errorf("counting a caller: %w", err))
+	case wait > 0:
+		return &Error{Code: CodeRateLimited, Detail: refusal, RetryAfter: time.Duration(wait) * time.Millisecond}
+	}
+	return nil
+}
+
+// limitPerson counts one more push to the person.
+func (w *Worker) limitPerson(ctx context.Context, set *Settings, c *create) error {
 	// Until the provider says more, the prompt may stand for as long as it could at
 	// the most, whatever expiry was requested: the provider may ignore that.
 	standing := askTime + longestAsk
@@ -64,9 +84,10 @@ func (w *Worker) stands(ctx context.Context, person, push string, left time.Dura
 	return scriptStands.Run(ctx, w.opts.Store, []string{person}, push, left.Milliseconds(), known).Err()
 }
 
-// person is the key of the limit of whoever a question is for.
-func (w *Worker) person(set *Settings, provider string, q *Question) string {
-	return keyPerson(w.opts.Shards, provider, set.Sealer.hash("person", provider, q.LoginHint, q.LoginHintToken, q.IDTokenHint))
+// person is a keyed hash of whoever a question is for: the same for everybody who asks
+// them at that provider, and no way back.
+func (s *Settings) person(provider string, q *Question) string {
+	return s.Sealer.hash("person", provider, q.LoginHint, q.LoginHintToken, q.IDTokenHint)
 }
 
 // freePerson takes a push back that was not made.

@@ -21,7 +21,7 @@ func fiveBanks(s *Settings) {
 	}
 }
 
-// FAULTS A1: push bombing of one person through five callers.
+// Push bombing of one person through five callers.
 func TestPersonIsAskedOnceAtATime(t *testing.T) {
 	t.Parallel()
 	r := onRedis(t, func(o *Options, s *Settings) { fast(o, s); fiveBanks(s) })
@@ -155,6 +155,42 @@ func TestCallerRate(t *testing.T) {
 	})
 }
 
+// Different persons of one caller in an hour: whom it asked already it may ask again,
+// whom the provider does not know counts too, and another caller has a count of its own.
+func TestPersonsPerCaller(t *testing.T) {
+	inBubble(t, func(_ *Options, s *Settings) {
+		s.PersonsPerCaller = 3
+		s.Callers["other"] = Caller{Providers: []string{"singpass"}}
+	}, func(t *testing.T, r *rig) {
+		first := time.Now()
+		for i := range 3 {
+			r.provider.provide(&ciba.Refusal{Code: "unknown_user_id"})
+			_, err := r.ask(fmt.Sprint(i), fmt.Sprintf("S000000%dA", i))
+			refusedAs(t, "unknown", err, CodeUnknownUser)
+			time.Sleep(time.Minute)
+		}
+		r.provider.provide(nil, &ciba.Pending{})
+		r.asked("known", "S0000001A") // in its second minute
+		_, err := r.ask("over", "S0000003A")
+		e := refusedAs(t, "the fourth person", err, CodeRateLimited)
+		if left := time.Until(first.Add(time.Hour)); e.RetryAfter < left-time.Second || e.RetryAfter > left+time.Second {
+			t.Errorf("Retry-After %v, the first person's hour is over in %v", e.RetryAfter, left)
+		}
+		q := Request{Caller: "other", IdempotencyKey: "k", Provider: "singpass", Question: Question{LoginHint: "S0000003A"}}
+		if _, err := r.Ask(t.Context(), q); err != nil {
+			t.Errorf("another caller: %v", err)
+		}
+		pushes := r.provider.pushes()
+		r.nap(e.RetryAfter)
+		q = Request{Caller: "bank", IdempotencyKey: "over", Provider: "singpass", Question: Question{LoginHint: "S0000004A"}}
+		if _, err := r.Ask(t.Context(), q); err != nil || r.provider.pushes() != pushes+1 {
+			t.Errorf("after Retry-After: %v, %d pushes after %d", err, r.provider.pushes(), pushes)
+		}
+		_, err = r.ask("one more", "S0000005A") // the place of one only is free
+		refusedAs(t, "the next person", err, CodeRateLimited)
+	})
+}
+
 // A twin that is counted after the first request was answered, and even after the
 // step-up is final, keeps nobody busy.
 func TestLateTwinKeepsNobodyBusy(t *testing.T) {
@@ -178,7 +214,32 @@ func TestLateTwinKeepsNobodyBusy(t *testing.T) {
 	r.asked("k2", "S1234567D")
 }
 
-// FAULTS A6: without Redis nothing is sent, wherever on its way a create meets the gap.
+// A create that was taken back is repeated under the same key just before its count
+// lapses: the person is busy for as long as the repeat could take.
+func TestRepeatOfWhatWasTakenBackKeepsThePerson(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, r *rig) {
+		set := r.settings.Load()
+		c := r.newCreate(set, &Request{Caller: "bank", IdempotencyKey: "k", Provider: "singpass", Question: Question{LoginHint: "S1234567D"}})
+		count := func() {
+			t.Helper()
+			if err := r.limit(t.Context(), set, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		count()
+		r.uncount(t.Context(), c)
+		time.Sleep(askTime - time.Second)
+		count()
+		time.Sleep(askTime - time.Second) // it may be at the provider all this time
+		_, err := r.ask("k2", "S1234567D")
+		refusedAs(t, "while the repeat is on its way", err, CodePersonBusy)
+		r.uncount(t.Context(), c)
+		time.Sleep(askTime)
+		r.asked("k2", "S1234567D")
+	})
+}
+
+// Without Redis nothing is sent, wherever on its way a create meets the gap.
 func TestNoRedisNoPush(t *testing.T) {
 	t.Parallel()
 	r := onRedis(t, fast)

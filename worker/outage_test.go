@@ -51,7 +51,7 @@ func (w *town) busiest(from time.Time) int {
 	return most
 }
 
-// FAULTS P5: a provider that holds every answer for 25 s while 500 step-ups are in
+// A provider that holds every answer for 25 s while 500 step-ups are in
 // flight. Nobody waits for somebody else's answer, and who comes late is served too.
 func TestHeldAnswersStarveNobody(t *testing.T) {
 	t.Parallel()
@@ -96,7 +96,7 @@ func (x *life) created() time.Time {
 	return v.CreatedAt.Time
 }
 
-// FAULTS P6: an outage of a minute in the middle, of the provider or of Redis; then
+// An outage of a minute in the middle, of the provider or of Redis; then
 // everybody approves. All are approved, and what comes back meets no storm.
 func TestOutageThenApproval(t *testing.T) {
 	t.Parallel()

@@ -7,7 +7,7 @@ import (
 	"stepup/ciba"
 )
 
-// FAULTS S7, small: four times as many step-ups as one process polls at once. The
+// Four times as many step-ups as one process polls at once. The
 // others wait for their turn and are not forgotten; their wake-ups do not pile up;
 // beyond the cap over all workers nothing is sent.
 func TestMoreThanMaxInFlight(t *testing.T) {

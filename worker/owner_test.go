@@ -166,7 +166,7 @@ func TestLostTasksAreMadeGood(t *testing.T) {
 	set := r.settings.Load()
 	c := r.newCreate(set, &Request{Caller: "bank", IdempotencyKey: "k", Provider: "singpass", Question: Question{LoginHint: "S1234567D"}})
 	p := prompt{Question: c.Question}
-	if _, err := r.store.begin(t.Context(), &c.rec, c.idem, c.fingerprint, set.Sealer.sealJSON(&c.rec, fieldPrompt, p), true); err != nil {
+	if _, err := r.store.begin(t.Context(), &c.rec, c.idem, c.fingerprint, set.Sealer.sealJSON(&c.rec, fieldPrompt, p), nil); err != nil {
 		t.Fatal(err)
 	}
 	c.rec.Expires = time.Now().Add(time.Minute)
@@ -183,7 +183,7 @@ func TestAnIntentWithoutAnAnswerEndsAsUnknown(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, r *rig) {
 		set := r.settings.Load()
 		c := r.newCreate(set, &Request{Caller: "bank", IdempotencyKey: "k", Provider: "singpass", Question: Question{LoginHint: "S1234567D"}})
-		if _, err := r.store.begin(t.Context(), &c.rec, c.idem, c.fingerprint, "x", true); err != nil {
+		if _, err := r.store.begin(t.Context(), &c.rec, c.idem, c.fingerprint, "x", nil); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)

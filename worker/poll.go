@@ -15,6 +15,7 @@ import (
 // session is one step-up in the hands of this process. Only the goroutine that
 // claimed it touches its record; others may only cancel it.
 type session struct {
+	Private
 	*held
 	set       *Settings
 	asked     Asked

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"stepup/ciba"
@@ -9,6 +10,12 @@ import (
 
 // Question is what a person is asked.
 type Question = ciba.Request
+
+// Private keeps the struct that embeds it off every printed line; json.Marshal tells it. Unsaid is told by nothing.
+type (
+	Private = ciba.Private
+	Unsaid  = ciba.Unsaid
+)
 
 // FieldError names one member of a request that is refused.
 type FieldError = ciba.FieldError
@@ -18,6 +25,7 @@ type Identity = ciba.Identity
 
 // Asked is a question that a provider took.
 type Asked struct {
+	Unsaid
 	ID       string    // the provider's handle: auth_req_id
 	Question Question  // as it was sent
 	Created  time.Time // when the step-up was created; no answer is older
@@ -83,8 +91,11 @@ func (p CIBA) Answer(ctx context.Context, a Asked) (Identity, error) {
 		e.Received = time.Now()
 		return p.Client.Open(token, e)
 	}
-	if err := p.Client.RefreshKeys(ctx, a.RawAt); err != nil {
-		return Identity{}, &ciba.Unverified{IDToken: a.Raw, Err: err}
+	// Another fetch may have brought the key meanwhile, so what came of ours decides nothing.
+	fetched := p.Client.RefreshKeys(ctx, a.RawAt)
+	who, err := p.Client.Open(a.Raw, e)
+	if still, ok := errors.AsType[*ciba.Unverified](err); ok && fetched != nil {
+		still.Err = fetched
 	}
-	return p.Client.Open(a.Raw, e)
+	return who, err
 }

@@ -136,7 +136,7 @@ func TestRepeatWaitsToo(t *testing.T) {
 	s := store{rdb: c, shards: 2, replicas: waits}
 	r := record{ID: newID(1), Caller: "bank", Provider: "singpass", State: Asking, Created: time.Now(), Interval: time.Second}
 	begin := func() error {
-		_, err := s.begin(t.Context(), &r, "idem", "fp", "sealed", false)
+		_, err := s.begin(t.Context(), &r, "idem", "fp", "sealed", nil)
 		return err
 	}
 	all[1].Freeze()

@@ -287,7 +287,7 @@ func testLog(t testing.TB) *slog.Logger {
 }
 
 // onRedis is a rig on the package's redis-server, in a database of its own.
-func onRedis(t *testing.T, change func(*Options, *Settings)) *rig {
+func onRedis(t testing.TB, change func(*Options, *Settings)) *rig {
 	t.Helper()
 	dbMu.Lock()
 	db := nextDB

@@ -23,7 +23,7 @@ import (
 type Sealer struct {
 	first string // kid that seals
 	keys  map[string]cipher.AEAD
-	index []byte
+	index func() []byte // a closure: fmt prints what stands in unexported fields, whatever methods it has
 }
 
 // errNoKey: this process lacks the seal key. The blob is another's to open, it
@@ -35,9 +35,11 @@ var errTampered = errors.New("sealed field does not open")
 
 // ParseSealKeys reads a seal key file: `seal <kid> <base64 of 32 bytes>` lines,
 // of which the first seals and all open, one `index <base64 of 32 bytes>` line,
-// blank lines and # comments. Errors name the line, never its content.
+// blank lines and # comments. The error joins every mistake; each names its line,
+// never its content.
 func ParseSealKeys(file []byte) (*Sealer, error) {
 	s := &Sealer{keys: map[string]cipher.AEAD{}}
+	var wrong []error
 	sc := bufio.NewScanner(bytes.NewReader(file))
 	for n := 1; sc.Scan(); n++ {
 		f := strings.Fields(sc.Text())
@@ -45,16 +47,20 @@ func ParseSealKeys(file []byte) (*Sealer, error) {
 			continue
 		}
 		if err := s.add(f); err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
+			wrong = append(wrong, fmt.Errorf("line %d: %w", n, err))
 		}
 	}
 	switch {
 	case sc.Err() != nil:
-		return nil, errors.New("a line is too long")
+		wrong = append(wrong, errors.New("a line is too long; name the file that `stepup keygen` wrote"))
+	case len(wrong) > 0: // the line that is missing may be the wrong one
 	case s.first == "":
-		return nil, errors.New("no `seal <kid> <base64>` line; `stepup keygen` writes one")
+		wrong = append(wrong, errors.New("no `seal <kid> <base64>` line; `stepup keygen` writes one"))
 	case s.index == nil:
-		return nil, errors.New("no `index <base64>` line; `stepup keygen` writes one")
+		wrong = append(wrong, errors.New("no `index <base64>` line; put back the one that the data was written with, or take a new file of `stepup keygen`"))
+	}
+	if len(wrong) > 0 {
+		return nil, errors.Join(wrong...)
 	}
 	return s, nil
 }
@@ -63,8 +69,11 @@ func (s *Sealer) add(f []string) error {
 	switch {
 	case f[0] == "seal" && len(f) == 3:
 		kid := f[1]
-		if len(kid) > 64 || s.keys[kid] != nil {
-			return errors.New("the key id is longer than 64 characters or there twice")
+		if len(kid) > 64 {
+			return errors.New("the key id is longer than 64 characters; shorten it")
+		}
+		if s.keys[kid] != nil {
+			return errors.New("the key id is there already; give each key its own")
 		}
 		key, err := sealKey(f[2])
 		if err != nil {
@@ -83,19 +92,22 @@ func (s *Sealer) add(f []string) error {
 		return nil
 	case f[0] == "index" && len(f) == 2:
 		if s.index != nil {
-			return errors.New("a second index line; there is one for the life of the data")
+			return errors.New("a second index line; keep the first, there is one for the life of the data")
 		}
-		var err error
-		s.index, err = sealKey(f[1])
-		return err
+		key, err := sealKey(f[1])
+		if err != nil {
+			return err
+		}
+		s.index = func() []byte { return key }
+		return nil
 	}
-	return errors.New("want `seal <kid> <base64>` or `index <base64>`")
+	return errors.New("must be `seal <kid> <base64>` or `index <base64>`; `stepup keygen` writes such lines")
 }
 
 func sealKey(b64 string) ([]byte, error) {
 	key, err := base64.StdEncoding.DecodeString(b64)
 	if err != nil || len(key) != 32 {
-		return nil, errors.New("want the base64 of 32 bytes")
+		return nil, errors.New("the key must be the base64 of 32 bytes; `stepup keygen` makes such keys")
 	}
 	return key, nil
 }
@@ -175,7 +187,7 @@ func (s *Sealer) unsealJSON(r *record, field, blob string, v any) error {
 // idempotency key counts as used with another body, a token as used before, two
 // persons share their limits.
 func (s *Sealer) hash(parts ...string) string {
-	m := hmac.New(sha256.New, s.index)
+	m := hmac.New(sha256.New, s.index())
 	for _, p := range parts {
 		fmt.Fprintf(m, "%d:%s", len(p), p)
 	}

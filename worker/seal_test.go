@@ -36,15 +36,16 @@ func TestSealKeyMistakes(t *testing.T) {
 		{"comments only", "# nothing\n\n   # here\n", "no `seal"},
 		{"no index", good, "no `index"},
 		{"no seal", indexLine, "no `seal"},
-		{"key too short", good + "seal k2 " + canary + "\n" + indexLine, "line 2: want the base64 of 32 bytes"},
-		{"not base64", "\n# c\nseal k1 " + canary + "!\n", "line 3: want the base64 of 32 bytes"},
-		{"index too short", good + "index " + canary, "line 2: want the base64 of 32 bytes"},
+		{"key too short", good + "seal k2 " + canary + "\n" + indexLine, "line 2: the key must be the base64 of 32 bytes"},
+		{"not base64", "\n# c\nseal k1 " + canary + "!\n", "line 3: the key must be the base64 of 32 bytes"},
+		{"index too short", good + "index " + canary, "line 2: the key must be the base64 of 32 bytes"},
 		{"second index", good + indexLine + "\n" + indexLine, "line 4: a second index"},
-		{"kid twice", good + sealLine("k1", 2) + indexLine, "line 2: the key id"},
-		{"kid too long", sealLine(strings.Repeat(canary, 3), 1), "line 1: the key id"},
-		{"no kid", "seal " + canary, "line 1: want `seal"},
-		{"a word too many", strings.TrimSpace(good) + " " + canary, "line 1: want `seal"},
-		{"another word", good + canary + " " + canary, "line 2: want `seal"},
+		{"kid twice", good + sealLine("k1", 2) + indexLine, "line 2: the key id is there already"},
+		{"kid too long", sealLine(strings.Repeat(canary, 3), 1), "line 1: the key id is longer"},
+		{"no kid", "seal " + canary, "line 1: must be `seal"},
+		{"a word too many", strings.TrimSpace(good) + " " + canary, "line 1: must be `seal"},
+		{"another word", good + canary + " " + canary, "line 2: must be `seal"},
+		{"every mistake", "nonsense\n" + good + "index x\n", "line 1: must be `seal <kid> <base64>` or `index <base64>`; `stepup keygen` writes such lines\nline 3: the key"},
 		{"a line of 100 KiB", good + strings.Repeat(canary, 5000), "a line is too long"},
 	} {
 		_, err := ParseSealKeys([]byte(c.file))
@@ -149,14 +150,15 @@ func TestSealHash(t *testing.T) {
 	}
 }
 
-// FAULTS X2: the keys print as nothing, however they are printed.
+// The keys print as nothing, however they are printed.
 func TestSealerIsRedacted(t *testing.T) {
 	s := mustParse(t, sealLine("k1", 1)+indexLine)
 	var log bytes.Buffer
 	holder := struct {
 		S *Sealer
 		V Sealer
-	}{s, *s}
+		v Sealer // fmt asks no method here
+	}{s, *s, *s}
 	for _, h := range []slog.Handler{slog.NewTextHandler(&log, nil), slog.NewJSONHandler(&log, nil)} {
 		slog.New(h).Info("keys", "p", s, "v", *s, "in", holder, "set", Settings{Sealer: s})
 	}

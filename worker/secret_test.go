@@ -47,7 +47,7 @@ func (r *rig) dump(t *testing.T) string {
 	return out.String()
 }
 
-// FAULTS X1: unique strings in every personal or secret place; none of them is in
+// Unique strings in every personal or secret place; none of them is in
 // Redis or in the log, at any time of a step-up's life.
 func TestCanaries(t *testing.T) {
 	t.Parallel()
@@ -120,7 +120,7 @@ func TestCanaries(t *testing.T) {
 	}
 }
 
-// FAULTS S6: whoever writes Redis can make a webhook or a Show fail, but not lie.
+// Whoever writes Redis can make a webhook or a Show fail, but not lie.
 func TestSpoiledResultIsNeverTold(t *testing.T) {
 	t.Parallel()
 	r := onRedis(t, fast)

@@ -21,12 +21,14 @@ const (
 // answer is what one poll brought: an identity or an error of package ciba.
 // The zero answer is our deadline: nothing more will be asked.
 type answer struct {
+	Private
 	identity *ciba.Identity
 	err      error
 }
 
 // verdict is what an answer means for a step-up.
 type verdict struct {
+	Private
 	state  State // Pending: go on
 	reason Reason
 
@@ -39,9 +41,9 @@ type verdict struct {
 	alarm     string        // what an operator must be told, in fixed words
 }
 
-// settle says what an answer means for a pending step-up: the token table of
-// PROTOCOL, the same for a poll and for a late wake. It is pure. What it does
-// not know is how long to back off: that is the pace's.
+// settle says what an answer means for a pending step-up, the same for a poll and for
+// a late wake. It is pure. What it does not know is how long to back off: that is the
+// pace's.
 func settle(r *record, a answer, now time.Time, hold time.Duration) verdict {
 	if a.identity != nil {
 		return verdict{state: Approved}

@@ -10,7 +10,7 @@ import (
 
 var errCut = errors.New("connection reset")
 
-// The token table of PROTOCOL: one row a case, each before and after an ambiguous request.
+// The table of token answers: one row a case, each before and after an ambiguous request.
 func TestSettle(t *testing.T) {
 	now := time.Date(2026, 11, 21, 2, 0, 0, 0, time.UTC)
 	refused := func(code string) error { return &ciba.Refusal{Detail: ciba.Detail{TraceID: "trace"}, Code: code} }
@@ -128,7 +128,7 @@ func TestSettleUnverifiedInTheEnd(t *testing.T) {
 	}
 }
 
-// The /bc-auth table of PROTOCOL.
+// The table of /bc-auth answers.
 func TestRefusedAsk(t *testing.T) {
 	tests := []struct {
 		name  string

@@ -208,7 +208,7 @@ func TestListIsRefused(t *testing.T) {
 	}
 }
 
-// FAULTS A2: another caller's step-up is not there, on every route, pending and final.
+// Another caller's step-up is not there, on every route, pending and final.
 func TestAnotherCallersStepUp(t *testing.T) {
 	t.Parallel()
 	r := onRedis(t, fast)
@@ -248,6 +248,46 @@ func TestListWithOneThatDoesNotOpen(t *testing.T) {
 	}
 }
 
+// The lists in Redis only say where to look: whose a step-up is and what its reference is, is read from what is sealed.
+func TestListsAreOnlyAnIndex(t *testing.T) {
+	t.Parallel()
+	r := onRedis(t, func(o *Options, s *Settings) { fast(o, s); fiveBanks(s) })
+	ask := func(caller, reference, hint string) string {
+		t.Helper()
+		v, err := r.Ask(t.Context(), Request{Caller: caller, IdempotencyKey: reference, Provider: "singpass", Question: Question{LoginHint: hint}, Reference: reference})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.ID
+	}
+	want, other, foreign := ask("bank", "a", "S0000001A"), ask("bank", "b", "S0000002A"), ask("bank1", "a", "S0000003A")
+	hash := r.set.reference("bank", "a")
+	for _, id := range []string{other, foreign, newID(0), "no id"} {
+		shard, _ := shardOf(id)
+		for _, key := range []string{keyList(shard, "bank"), keyReferences(shard, "bank", hash)} {
+			if err := r.rdb.ZAdd(t.Context(), key, redis.Z{Score: 1, Member: id}).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, c := range []struct {
+		f    Filter
+		want []string
+	}{
+		{Filter{Limit: 10, Reference: "a"}, []string{want}},
+		{Filter{Limit: 1, Reference: "a"}, []string{want}},
+		{Filter{Limit: 10, Reference: "a", Status: "pending"}, []string{want}},
+		{Filter{Limit: 10}, []string{want, other}},
+	} {
+		got, _ := r.all(t, c.f)
+		slices.Sort(got)
+		slices.Sort(c.want)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%d, %q, %q: %q, want %q", c.f.Limit, c.f.Status, c.f.Reference, got, c.want)
+		}
+	}
+}
+
 // spoil changes one sealed field in Redis.
 func (r *rig) spoil(t *testing.T, key, field string, how func(string) string) {
 	t.Helper()
@@ -274,3 +314,20 @@ func (r *rig) spoilPrompt(t *testing.T, id string, how func(string) string) {
 
 // flipped changes the last bit of a blob.
 func flipped(blob string) string { return blob[:len(blob)-1] + string([]byte{blob[len(blob)-1] ^ 1}) }
+
+// A cursor comes from a caller. Whatever it holds it is refused or names one place of a
+// list, and the cursors that we give name the place they were made for.
+func FuzzCursor(f *testing.F) {
+	for _, seed := range []string{"", mark{at: 1, id: newID(3)}.String(), "!", "bm9zcGFjZQ", "eCB5", "LTEgeA", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OSB4"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		m, ok := parseCursor(s)
+		if !ok || s == "" {
+			return
+		}
+		if again, ok := parseCursor(m.String()); !ok || again != m {
+			t.Errorf("%+v comes back as %+v, %t", m, again, ok)
+		}
+	})
+}

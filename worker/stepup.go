@@ -27,6 +27,14 @@ const (
 // Final reports whether the state never changes again.
 func (s State) Final() bool { return s != Asking && s != Pending && s != "" }
 
+// seen is the state as callers see it.
+func (s State) seen() State {
+	if s == Asking {
+		return Pending
+	}
+	return s
+}
+
 // answered reports whether the prompt is off the person's phone. Anything else
 // may leave it there until it lapses by itself.
 func (s State) answered() bool { return s == Approved || s == Denied || s == Expired }
@@ -82,6 +90,7 @@ func (r Reason) MarshalJSON() ([]byte, error) {
 
 // StepUp is a step-up as callers see it, over the API and in webhooks.
 type StepUp struct {
+	Private
 	ID              string            `json:"id"`
 	Status          State             `json:"status"`
 	Provider        string            `json:"provider"`
@@ -212,6 +221,7 @@ func (r *record) nextDelivery() (at time.Time, ok bool) {
 
 // face is what the caller gave to recognise the step-up by.
 type face struct {
+	Private
 	Reference string            `json:"r,omitempty"`
 	Metadata  map[string]string `json:"m,omitempty"`
 }
@@ -228,6 +238,7 @@ type prompt struct {
 // result is what is told of a final step-up. It is stored sealed, so that an
 // edit of the plain state in Redis can misreport nothing.
 type result struct {
+	Private
 	State     State          `json:"state"`
 	Reason    *Reason        `json:"reason,omitempty"`
 	Identity  *ciba.Identity `json:"identity,omitempty"`
@@ -238,7 +249,7 @@ type result struct {
 // view is the step-up as callers see it.
 func (r *record) view(f face, res *result) StepUp {
 	v := StepUp{
-		ID: r.ID, Status: r.State, Provider: r.Provider, Metadata: f.Metadata,
+		ID: r.ID, Status: r.State.seen(), Provider: r.Provider, Metadata: f.Metadata,
 		CreatedAt: Time{r.Created}, ExpiresAt: stamp(r.Expires), PurgedAt: stamp(r.Purged),
 	}
 	if f.Reference != "" {
@@ -246,9 +257,6 @@ func (r *record) view(f face, res *result) StepUp {
 	}
 	if v.Metadata == nil {
 		v.Metadata = map[string]string{}
-	}
-	if r.State == Asking {
-		v.Status = Pending
 	}
 	if res != nil {
 		v.Status, v.Reason, v.Identity = res.State, res.Reason, res.Identity

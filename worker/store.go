@@ -42,6 +42,7 @@ var (
 	scriptPerson    = script("person")
 	scriptStands    = script("stands")
 	scriptRate      = script("rate")
+	scriptPersons   = script("persons")
 	scriptLeases    = script("leases")
 	scriptOverdue   = script("overdue")
 )
@@ -133,16 +134,12 @@ func parseExisting(entry string) *existing {
 	return &existing{id, fingerprint, answer}
 }
 
-// begin puts the intent on record, unless the idempotency key is taken. It is listed
-// only where the caller may list: nobody else would ever read it.
-func (s *store) begin(ctx context.Context, r *record, idem, fingerprint, sealed string, listed bool) (*existing, error) {
-	shard, keepListed := r.shard(), time.Duration(0)
-	if listed {
-		keepListed = keepRecord
-	}
+// begin puts the intent on record and on the lists, unless the idempotency key is taken.
+func (s *store) begin(ctx context.Context, r *record, idem, fingerprint, sealed string, lists []string) (*existing, error) {
+	shard := r.shard()
 	args := append([]any{r.ID, existing{id: r.ID, fingerprint: fingerprint}.String(), sealed, askTime.Milliseconds(), keepIdem.Milliseconds(),
-		(askTime + keepPersonal).Milliseconds(), ms(r.Created), keepListed.Milliseconds()}, r.fields()...)
-	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPrompt(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller)}
+		(askTime + keepPersonal).Milliseconds(), ms(r.Created), keepRecord.Milliseconds()}, r.fields()...)
+	keys := append([]string{keyRecord(r.ID), keyOpen(shard), keyPrompt(r.ID), keyIdem(shard, idem)}, lists...)
 	entry, err := s.intent(ctx, shard, keys, args...)
 	if err != nil {
 		return nil, fmt.Errorf("writing the intent: %w", err)
@@ -174,14 +171,14 @@ func (s *store) asked(ctx context.Context, r *record, idem string, e existing, s
 
 // drop takes an intent back that was never sent. The answer of e, when there is one,
 // is given again to repeats of the request; otherwise the key is free.
-func (s *store) drop(ctx context.Context, r *record, idem string, e existing) error {
+func (s *store) drop(ctx context.Context, r *record, idem string, lists []string, e existing) error {
 	shard := r.shard()
 	entry := ""
 	if e.answer != "" {
 		entry = e.String()
 	}
-	return s.status(ctx, scriptDrop,
-		[]string{keyRecord(r.ID), keyOpen(shard), keyPrompt(r.ID), keyIdem(shard, idem), keyList(shard, r.Caller)}, r.ID, entry)
+	keys := append([]string{keyRecord(r.ID), keyOpen(shard), keyPrompt(r.ID), keyIdem(shard, idem)}, lists...)
+	return s.status(ctx, scriptDrop, keys, r.ID, entry)
 }
 
 // takeover is what a claim from a dead owner brings along.
@@ -330,23 +327,64 @@ func (s *store) read(ctx context.Context, id string) (*record, error) {
 	return &r, nil
 }
 
-// load is a record with what is sealed, in one round trip. What a final state takes
-// away is read before the record, and what it brings after it.
+// load is a record with what is sealed.
 func (s *store) load(ctx context.Context, id string) (*held, error) {
-	var prompt *redis.StringCmd
-	var rec, personal *redis.MapStringStringCmd
+	all, err := s.loadAll(ctx, []string{id})
+	if err == nil && all[0] == nil {
+		err = errGone
+	}
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// states are the states of several; "" is that of one that is gone.
+func (s *store) states(ctx context.Context, marks []mark) ([]State, error) {
+	replies := make([]*redis.StringCmd, len(marks))
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		prompt, rec, personal = p.Get(ctx, keyPrompt(id)), p.HGetAll(ctx, keyRecord(id)), p.HGetAll(ctx, keyPersonal(id))
+		for i, m := range marks {
+			replies[i] = p.HGet(ctx, keyRecord(m.id), "st")
+		}
 		return nil
 	})
-	for _, err := range []error{err, prompt.Err(), rec.Err(), personal.Err()} {
-		if err != nil && !errors.Is(err, redis.Nil) { // no prompt: it is final
-			return nil, fmt.Errorf("reading a step-up: %w", err)
+	all := make([]State, len(marks))
+	for i, c := range replies {
+		for _, err := range []error{err, c.Err()} {
+			if err != nil && !errors.Is(err, redis.Nil) {
+				return nil, fmt.Errorf("reading the states of step-ups: %w", err)
+			}
+		}
+		all[i] = State(c.Val())
+	}
+	return all, nil
+}
+
+// loadAll is load for several in one round trip; nil stands for one that is gone. What
+// a final state takes away is read before the record, and what it brings after it.
+func (s *store) loadAll(ctx context.Context, ids []string) ([]*held, error) {
+	type reply struct {
+		prompt        *redis.StringCmd
+		rec, personal *redis.MapStringStringCmd
+	}
+	replies := make([]reply, len(ids))
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, id := range ids {
+			replies[i] = reply{p.Get(ctx, keyPrompt(id)), p.HGetAll(ctx, keyRecord(id)), p.HGetAll(ctx, keyPersonal(id))}
+		}
+		return nil
+	})
+	all := make([]*held, len(ids))
+	for i, id := range ids {
+		c := replies[i]
+		for _, err := range []error{err, c.prompt.Err(), c.rec.Err(), c.personal.Err()} {
+			if err != nil && !errors.Is(err, redis.Nil) { // no prompt: it is final
+				return nil, fmt.Errorf("reading a step-up: %w", err)
+			}
+		}
+		if r, ok := decodeRecord(id, c.rec.Val()); ok {
+			all[i] = &held{record: r, prompt: c.prompt.Val(), personal: c.personal.Val()}
 		}
 	}
-	r, ok := decodeRecord(id, rec.Val())
-	if !ok {
-		return nil, errGone
-	}
-	return &held{record: r, prompt: prompt.Val(), personal: personal.Val()}, nil
+	return all, nil
 }

@@ -22,10 +22,25 @@ func newStored(t *testing.T) *stored {
 	s := &stored{store: store{rdb: c, shards: 2}, t: t}
 	s.record = record{ID: newID(1), Caller: "bank", Provider: "singpass", State: Asking, Created: time.Now(), Interval: 5 * time.Second,
 		Member: "m", Hooks: []string{"ledger", "audit"}}
-	if e, err := s.begin(t.Context(), &s.record, s.ID, "fp", "sealed", true); e != nil || err != nil {
+	if e, err := s.begin(t.Context(), &s.record, s.ID, "fp", "sealed", s.lists()); e != nil || err != nil {
 		t.Fatalf("begin: %v %v", e, err)
 	}
 	return s
+}
+
+// lists are the caller's, by age and by a reference.
+func (s *stored) lists() []string {
+	return []string{keyList(1, s.Caller), keyReferences(1, s.Caller, "ref")}
+}
+
+// listedOn is how many of its lists hold the record.
+func (s *stored) listedOn() (n int) {
+	for _, key := range s.lists() {
+		if s.rdb.ZScore(s.t.Context(), key, s.ID).Err() == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // pendingRecord is a record that a provider took.
@@ -215,7 +230,7 @@ func TestBeginRepeatedIsItsOwnTwin(t *testing.T) {
 	s := newStored(t)
 	other := s.record
 	other.ID = newID(1)
-	e, err := s.begin(t.Context(), &other, s.ID, "fp2", "x", true)
+	e, err := s.begin(t.Context(), &other, s.ID, "fp2", "x", s.lists())
 	s.must("begin", err)
 	if e == nil || e.id != s.ID || e.fingerprint != "fp" {
 		t.Fatalf("a taken key answers %+v", e)
@@ -229,13 +244,19 @@ func TestDropTakesAnIntentBackOnlyBeforeItWasAsked(t *testing.T) {
 	t.Parallel()
 	s := newStored(t)
 	answer := s.answer()
-	s.must("drop", s.drop(t.Context(), &s.record, s.ID, answer))
-	s.must("drop repeated", s.drop(t.Context(), &s.record, s.ID, answer))
+	if n := s.listedOn(); n != 2 {
+		t.Errorf("on %d lists, want 2", n)
+	}
+	s.must("drop", s.drop(t.Context(), &s.record, s.ID, s.lists(), answer))
+	s.must("drop repeated", s.drop(t.Context(), &s.record, s.ID, s.lists(), answer))
+	if n := s.listedOn(); n != 0 {
+		t.Errorf("still on %d lists", n)
+	}
 	if e, err := s.idempotent(t.Context(), 1, s.ID); err != nil || e == nil || *e != answer {
 		t.Errorf("the key answers %+v, %v", e, err)
 	}
 	p := pendingRecord(t)
-	p.refuses("drop of a pending step-up", p.drop(t.Context(), &p.record, p.ID, existing{}), errFinal)
+	p.refuses("drop of a pending step-up", p.drop(t.Context(), &p.record, p.ID, p.lists(), existing{}), errFinal)
 }
 
 func TestOneSweeperWakes(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 // sweepBatch is how many lives of a sweep run side by side, each with another loss.
 const sweepBatch = 30
 
-// FAULTS S2: every Redis command that names a step-up is lost once, before and
+// Every Redis command that names a step-up is lost once, before and
 // after it was executed, and no promise is broken: one lost command makes nothing
 // unknown, and the bank that repeats its request gets its step-up. The sweep finds
 // its own end: a life in which there was nothing left to lose.

@@ -192,7 +192,7 @@ func (r tokenRow) plays() []*tokenPlay {
 	return []*tokenPlay{with("before", r.before, nil, nil, r.polls), with("after", r.after, ambiguous, nil, after)}
 }
 
-// Every row of the token table of PROTOCOL §3, over HTTP, before and after an
+// Every row of the token table, over HTTP, before and after an
 // ambiguous poll, and with it the /bc-auth table. All runs go on at once: most of
 // their time is the interval.
 func TestTables(t *testing.T) {

@@ -181,7 +181,7 @@ func (s *session) openPrompt() (p prompt, err error) {
 func (s *session) unsealFace() error {
 	if s.held.prompt != "" {
 		p, err := s.openPrompt()
-		s.face = p.face
+		s.face, s.asked.Question = p.face, p.Question
 		return err
 	}
 	if s.personal["face"] != "" {

@@ -10,7 +10,7 @@ import (
 	"stepup/ciba"
 )
 
-// FAULTS S5: step-ups that another version of the program wrote, with fields that
+// Step-ups that another version of the program wrote, with fields that
 // this one does not know or without some that this one writes. They are taken to
 // the end, and so are their deliveries.
 func TestRecordsOfAnotherVersion(t *testing.T) {

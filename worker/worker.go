@@ -7,13 +7,16 @@
 // at most one owner, a process with a live lease (owner.go), and that process
 // stays with it: it polls on its own timer and touches Redis only when something
 // changes (poll.go). What an answer means is decided by one pure function
-// (settle.go). Personal data is stored sealed, beside the record (seal.go).
+// (settle.go). Personal data is stored sealed, beside the record (seal.go). Each
+// decision is a line of the audit log; nothing is sent before its line is in the file
+// (audit.go).
 //
 // The package trusts Redis to keep what it acknowledged and a Provider to keep
 // its contract; it trusts nothing it reads from a sealed field that does not open.
 package worker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -50,6 +53,7 @@ type Options struct {
 	WaitReplicas        int // replicas that must have the intent, the auth_req_id and the final state; 0: none
 	Role                Role
 	Log                 *slog.Logger
+	Audit               *Audit // nil: no decision is written down
 
 	regular bool // tests: failures back off without jitter
 }
@@ -72,6 +76,8 @@ type Settings struct {
 	PersonPerHour  int
 	CallerRate     float64 // creates a second of one caller; 0: no limit
 	CallerBurst    int
+
+	PersonsPerCaller int // different persons that one caller may ask in an hour; 0: no limit
 
 	ResultTTL       time.Duration // how long a result can be fetched after it is final
 	PurgeOnDelivery bool          // the identity goes as soon as every webhook that carries it has it
@@ -112,6 +118,7 @@ type Worker struct {
 	met   instruments
 	crew  crew
 	final hub
+	audit *Audit
 
 	settings atomic.Pointer[Settings]
 	inFlight atomic.Int64 // over all workers, as last counted
@@ -135,6 +142,7 @@ func New(o Options, s Settings) (*Worker, error) {
 	w := &Worker{
 		opts: o, log: o.Log, store: store{rdb: o.Store, shards: o.Shards}, lease: newLease(o.Lease, o.Role),
 		crew: newCrew(), draining: make(chan struct{}), sessions: map[string]*session{},
+		audit: cmp.Or(o.Audit, &Audit{}),
 	}
 	var err error
 	if w.met, err = newInstruments(); err != nil {

@@ -7,8 +7,9 @@ local all = redis.call('HGETALL', KEYS[1])
 local standing, soonest, recent, oldest = 0, math.huge, 0, math.huge
 for i = 1, #all, 2 do
   local at, till = pushed(all[i + 1])
-  if till > t then
-    if all[i] == ARGV[1] then return {'ok', 0} end
+  local own = all[i] == ARGV[1]
+  if own and till > t and at > 0 then return {'ok', 0} end
+  if till > t and not own then -- its own, taken back and repeated now, stands anew
     standing, soonest = standing + 1, math.min(soonest, till)
   end
   if at > t - 3600000 then
