@@ -8,6 +8,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -44,6 +45,7 @@ type Options struct {
 // Server has the routes of the api and the public listener.
 type Server struct {
 	Options
+	waits waits
 }
 
 // New makes a Server.
@@ -56,32 +58,46 @@ func New(o Options) *Server {
 
 // Public is the handler of the public listener: our keys, for the provider. No authentication, no Redis.
 func (s *Server) Public() http.Handler {
-	mux := http.NewServeMux()
-	s.publicRoutes(mux)
-	return s.observe(mux)
+	return s.serve(s.publicRoutes())
 }
 
-// Handler is the handler of the api listener; includePublic adds the public routes, for when they have no listener.
+// Handler is the handler of the api listener, with the API's documentation; includePublic adds the public routes, for when
+// they have no listener.
 func (s *Server) Handler(includePublic bool) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/v1/step-ups", methods{
-		http.MethodPost: handle(s, route[createBody]{call: s.create}),
-		http.MethodGet:  handle(s, route[none]{call: s.list, query: []string{"status", "reference", "limit", "cursor"}}),
-	})
-	mux.Handle("/v1/step-ups/{id}", methods{
-		http.MethodGet: handle(s, route[none]{call: s.show, query: []string{"wait"}}),
-	})
-	mux.Handle("/v1/step-ups/{id}/cancel", methods{http.MethodPost: handle(s, route[none]{call: s.cancel})})
-	mux.Handle("/v1/step-ups/{id}/redeliver", methods{http.MethodPost: handle(s, route[none]{call: s.redeliver})})
 	if includePublic {
-		s.publicRoutes(mux)
+		return s.serve(s.routes(), documentation(), s.publicRoutes())
+	}
+	return s.serve(s.routes(), documentation())
+}
+
+// paths are the patterns of a mux and what stands under each.
+type paths map[string]methods
+
+func (s *Server) serve(tables ...paths) http.Handler {
+	mux := http.NewServeMux()
+	for _, t := range tables {
+		for pattern, m := range t {
+			mux.Handle(pattern, m)
+		}
 	}
 	return s.observe(mux)
 }
 
+func (s *Server) routes() paths {
+	return paths{
+		"/v1/step-ups": {
+			http.MethodPost: handle(s, route[createBody]{call: s.create}),
+			http.MethodGet:  handle(s, route[none]{call: s.list, query: []string{"status", "reference", "limit", "cursor"}}),
+		},
+		"/v1/step-ups/{id}":           {http.MethodGet: handle(s, route[none]{call: s.show, query: []string{"wait"}})},
+		"/v1/step-ups/{id}/cancel":    {http.MethodPost: handle(s, route[none]{call: s.cancel})},
+		"/v1/step-ups/{id}/redeliver": {http.MethodPost: handle(s, route[none]{call: s.redeliver})},
+	}
+}
+
 // create asks the person. The answer includes /bc-auth, so that refusals are told at once.
 func (s *Server) create(ctx context.Context, c *call[createBody]) (reply, error) {
-	r, err := s.request(c)
+	r, err := request(c)
 	if err != nil {
 		return reply{}, err
 	}
@@ -95,24 +111,42 @@ func (s *Server) show(ctx context.Context, c *call[none]) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	var v worker.StepUp
 	if wait == 0 {
-		v, err := s.Service.Show(ctx, c.name, c.id)
-		return reply{Body: v}, err
+		v, err = s.Service.Show(ctx, c.caller, c.id)
+	} else {
+		if err := s.waits.enter(c.caller); err != nil {
+			return reply{}, err
+		}
+		defer s.waits.leave(c.caller)
+		c.extend(wait)
+		v, err = s.Service.Wait(ctx, c.caller, c.id, wait)
 	}
-	c.extend(wait)
-	v, err := s.Service.Wait(ctx, c.name, c.id, wait)
-	return reply{Body: v}, err
+	if err != nil {
+		return reply{}, err
+	}
+	tag := stepUpTag(v)
+	if notModified(c.header, tag) {
+		return reply{Status: http.StatusNotModified, ETag: tag}, nil
+	}
+	return reply{ETag: tag, Body: v}, nil
+}
+
+// stepUpTag changes with everything that can change of a step-up. What is personal counts only as there or gone, for it
+// never changes otherwise: whoever sees a tag must not be able to try out whom it was made of.
+func stepUpTag(v worker.StepUp) string {
+	personal := []bool{v.Identity != nil, v.Reference != nil, len(v.Metadata) > 0}
+	v.Identity, v.Reference, v.Metadata = nil, nil, nil
+	raw, _ := json.Marshal([]any{v, personal}) // plain data: cannot fail
+	return tagOf(raw)
 }
 
 func (s *Server) list(ctx context.Context, c *call[none]) (reply, error) {
-	if !c.caller.MayList {
-		return reply{}, refuse("not_found", "") // as if the route did not exist
-	}
 	f, err := parseFilter(c.query)
 	if err != nil {
 		return reply{}, err
 	}
-	page, err := s.Service.List(ctx, c.name, f)
+	page, err := s.Service.List(ctx, c.caller, f)
 	if page.StepUps == nil {
 		page.StepUps = []worker.StepUp{} // an empty page is [], not null
 	}
@@ -121,30 +155,30 @@ func (s *Server) list(ctx context.Context, c *call[none]) (reply, error) {
 
 // cancel stops our polling; the prompt on the phone stays, CIBA has no cancel message.
 func (s *Server) cancel(ctx context.Context, c *call[none]) (reply, error) {
-	v, err := s.Service.Cancel(ctx, c.name, c.id)
+	v, err := s.Service.Cancel(ctx, c.caller, c.id)
 	return reply{Body: v}, err
 }
 
 func (s *Server) redeliver(ctx context.Context, c *call[none]) (reply, error) {
-	v, err := s.Service.Redeliver(ctx, c.name, c.id)
+	v, err := s.Service.Redeliver(ctx, c.caller, c.id)
 	return reply{Body: v}, err
 }
 
-func (s *Server) publicRoutes(mux *http.ServeMux) {
-	mux.Handle("/providers/{provider}/jwks.json", readOnly(func(x *exchange, r *http.Request) {
-		s.jwks(x, r.PathValue("provider"))
-	}))
-	mux.Handle("/.well-known/jwks.json", readOnly(func(x *exchange, _ *http.Request) {
-		names := s.ProviderNames()
-		if len(names) != 1 { // which provider's keys is not for us to guess
-			x.fail(refuse("not_found", ""))
-			return
-		}
-		s.jwks(x, names[0])
-	}))
+func (s *Server) publicRoutes() paths {
+	return paths{
+		"/providers/{provider}/jwks.json": readOnly(func(x *exchange, r *http.Request) { s.jwks(x, r.PathValue("provider")) }),
+		"/.well-known/jwks.json": readOnly(func(x *exchange, _ *http.Request) {
+			names := s.ProviderNames()
+			if len(names) != 1 { // which provider's keys is not for us to guess
+				x.fail(refuse("not_found", ""))
+				return
+			}
+			s.jwks(x, names[0])
+		}),
+	}
 }
 
-// jwks publishes our keys. The provider fetches them with 3 s a try and caches them for an hour (PROTOCOL §1).
+// jwks publishes our keys. The provider fetches them with 3 s a try and caches them for an hour (Singpass).
 func (s *Server) jwks(x *exchange, provider string) {
 	var keys []byte
 	ok := slices.Contains(s.ProviderNames(), provider)

@@ -16,13 +16,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"stepup/worker"
 )
 
 // maxBody is the longest request body, in bytes.
 const maxBody = 16 << 10
 
-// answerTime is how long a call may take and its answer be written, a wait not counted. It must outlast /bc-auth (15 s)
-// and the Redis commands around it.
+// answerTime is how long a call may take and its answer be written, a wait not counted. It must outlast the body (10 s),
+// /bc-auth (15 s) and the Redis commands around it.
 const answerTime = 60 * time.Second
 
 // none is the body of a route that wants none: nothing, or an empty JSON object.
@@ -36,8 +38,8 @@ type route[In any] struct {
 
 // call is one request, authenticated and decoded.
 type call[In any] struct {
-	name   string // of the caller
-	caller Caller
+	worker.Private
+	caller string // its name
 	id     string // of the step-up, where the path has one
 	query  url.Values
 	header http.Header
@@ -49,7 +51,8 @@ type call[In any] struct {
 type reply struct {
 	Status   int
 	Location string // of a new step-up
-	Body     any
+	ETag     string // if empty: none
+	Body     any    // nil: none
 }
 
 // handle makes a route a handler: who, what, do it, tell. The method was judged by the mux entry.
@@ -75,11 +78,12 @@ func handle[In any](s *Server, rt route[In]) handler {
 // receive authenticates before it reads a byte of the body or judges anything else.
 func receive[In any](s *Server, x *exchange, r *http.Request, rt route[In]) (*call[In], error) {
 	c := &call[In]{header: r.Header, id: r.PathValue("id")}
-	var ok bool
-	if c.name, c.caller, ok = s.Callers().authenticate(r.Header); !ok {
+	if !s.who(x, r) {
 		return nil, refuse("unauthorized", "")
 	}
-	x.caller = c.name
+	c.caller = x.caller
+	c.extend = func(wait time.Duration) { writeWithin(x, wait+answerTime) }
+	c.extend(0) // a caller has more time than a stranger
 	if strings.Contains(r.Pattern, "{id}") {
 		if !isID(c.id) { // could not be anybody's: the answer is that of an unknown id
 			return nil, refuse("not_found", "")
@@ -95,15 +99,13 @@ func receive[In any](s *Server, x *exchange, r *http.Request, rt route[In]) (*ca
 			return nil, err
 		}
 	}
-	c.extend = func(wait time.Duration) { extend(x, wait) }
-	c.extend(0)
 	return c, nil
 }
 
-// extend gives the answer its time from now. The read deadline needs no moving: net/http lifts it with the body's end. An error
-// means a ResponseWriter without deadlines, in tests.
-func extend(w http.ResponseWriter, wait time.Duration) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wait + answerTime))
+// writeWithin gives the answer its time from now. The read deadline needs no moving: net/http lifts it with the body's end. An
+// error means a ResponseWriter without deadlines, in tests.
+func writeWithin(w http.ResponseWriter, d time.Duration) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d))
 }
 
 // readBody judges length and content type before it reads, and reads no more than maxBody.
@@ -147,6 +149,13 @@ func isID(s string) bool { return idShape.MatchString(s) }
 
 // reply encodes an answer, the only place where one is.
 func (x *exchange) reply(a reply) {
+	if a.ETag != "" {
+		x.Header().Set("ETag", a.ETag)
+	}
+	if a.Body == nil {
+		x.WriteHeader(a.Status)
+		return
+	}
 	raw, err := json.Marshal(a.Body)
 	if err != nil {
 		x.fail(err)

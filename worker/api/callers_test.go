@@ -133,11 +133,11 @@ func TestParseAPIKeysRefuses(t *testing.T) {
 
 func TestSharedKeyIsRefused(t *testing.T) {
 	_, line := api.NewAPIKey()
-	_, err := api.NewCallers(map[string]api.Caller{"a": {Keys: keys(t, line)}, "b": {Keys: keys(t, line)}})
+	_, err := api.NewCallers(map[string]api.Caller{"a": {Keys: keys(t, line)}, "b": {Keys: keys(t, line)}}, nil)
 	if err == nil || strings.Contains(err.Error(), line[10:]) {
 		t.Errorf("error %v, want one that names both callers and no hash", err)
 	}
-	if _, err := api.NewCallers(map[string]api.Caller{"a": {Keys: keys(t, line+"\n"+line)}}); err != nil {
+	if _, err := api.NewCallers(map[string]api.Caller{"a": {Keys: keys(t, line+"\n"+line)}}, nil); err != nil {
 		t.Errorf("the same key twice in one file: %v", err)
 	}
 }

@@ -23,13 +23,20 @@ type service struct {
 	owned   map[string]string // step-up id -> caller
 	asked   []worker.Request
 	filters []worker.Filter
-	err     error // what every call answers, if set
+	err     error          // what every call answers, if set
+	shown   *worker.StepUp // what a caller's own step-up looks like, if set
 	wait    func(context.Context, time.Duration) error
 	seen    func(context.Context)
 }
 
 func newService() *service {
 	return &service{owned: map[string]string{"su_00LEDGERAAAAAAAAAAAAAA": "ledger", "su_00CARDSAAAAAAAAAAAAAAA": "cards"}}
+}
+
+// pending is a step-up as a worker shows it.
+func pending(id string) worker.StepUp {
+	return worker.StepUp{ID: id, Status: worker.Pending, Provider: "singpass", Metadata: map[string]string{},
+		CreatedAt: worker.Time{Time: time.Date(2026, 11, 21, 2, 3, 4, 0, time.UTC)}, Deliveries: []worker.DeliveryView{}}
 }
 
 func (s *service) find(caller, id string) (worker.StepUp, error) {
@@ -41,10 +48,22 @@ func (s *service) find(caller, id string) (worker.StepUp, error) {
 	if s.owned[id] != caller {
 		return worker.StepUp{}, &worker.Error{Code: "not_found", Detail: "no " + id}
 	}
-	return worker.StepUp{ID: id, Status: "pending"}, nil
+	if s.shown != nil {
+		return *s.shown, nil
+	}
+	return pending(id), nil
 }
 
 func (s *service) Ask(ctx context.Context, r worker.Request) (worker.StepUp, error) {
+	hints := 0
+	for _, hint := range []string{r.Question.LoginHint, r.Question.LoginHintToken, r.Question.IDTokenHint} {
+		if hint != "" {
+			hints++
+		}
+	}
+	if s.err == nil && hints != 1 {
+		return worker.StepUp{}, &worker.Error{Code: worker.CodeInvalidRequest, Fields: []worker.FieldError{{Field: "login_hint", Message: "give one hint"}}}
+	}
 	s.mu.Lock()
 	s.asked = append(s.asked, r)
 	if s.seen != nil {
@@ -76,7 +95,7 @@ func (s *service) List(_ context.Context, caller string, f worker.Filter) (worke
 	page := worker.Page{}
 	for id, owner := range s.owned {
 		if owner == caller {
-			page.StepUps = append(page.StepUps, worker.StepUp{ID: id})
+			page.StepUps = append(page.StepUps, pending(id))
 		}
 	}
 	return page, s.err
@@ -95,8 +114,8 @@ type bank struct {
 	*service
 	*api.Server
 	h       http.Handler
-	ledger  string // key of a caller that may list and use both providers
-	cards   string // key of a caller that may neither list nor use `other`
+	ledger  string // keys of its two callers
+	cards   string
 	callers *api.Callers
 	log     *bytes.Buffer
 }
@@ -108,18 +127,26 @@ func newBank(t testing.TB) *bank {
 	b.ledger, ledgerLine = api.NewAPIKey()
 	b.cards, cardsLine = api.NewAPIKey()
 	b.callers = callers(t, map[string]api.Caller{
-		"ledger": {Keys: keys(t, ledgerLine), MayList: true, Providers: []string{"singpass", "other"}},
-		"cards":  {Keys: keys(t, cardsLine), Providers: []string{"singpass"}},
+		"ledger": {Keys: keys(t, ledgerLine)},
+		"cards":  {Keys: keys(t, cardsLine)},
 	})
 	b.Server = api.New(api.Options{
 		Service:       b.service,
-		Keys:          func(p string) ([]byte, bool) { return []byte(`{"keys":[{"kid":"` + p + `"}]}`), true },
+		Keys:          func(p string) ([]byte, bool) { return []byte(keySet(p)), true },
 		ProviderNames: func() []string { return []string{"other", "singpass"} },
 		Callers:       func() *api.Callers { return b.callers },
 		Log:           slog.New(slog.NewJSONHandler(b.log, nil)),
 	})
 	b.h = b.Server.Handler(true)
+	if t, ok := t.(*testing.T); ok { // a fuzz target has rules of its own, and no time for this
+		b.h = b.checked(t, b.h)
+	}
 	return b
+}
+
+// keySet is what we publish for a provider.
+func keySet(provider string) string {
+	return `{"keys":[{"kty":"EC","use":"sig","kid":"` + provider + `","alg":"ES256","crv":"P-256","x":"AQ","y":"Ag"}]}`
 }
 
 func keys(t testing.TB, file string) []api.KeyHash {
@@ -133,7 +160,7 @@ func keys(t testing.TB, file string) []api.KeyHash {
 
 func callers(t testing.TB, c map[string]api.Caller) *api.Callers {
 	t.Helper()
-	set, err := api.NewCallers(c)
+	set, err := api.NewCallers(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,6 +197,8 @@ type pipes struct {
 	once  sync.Once
 }
 
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
+
 func (p *pipes) Accept() (net.Conn, error) {
 	select {
 	case c := <-p.conns:
@@ -190,7 +219,7 @@ func (p *pipes) dial() net.Conn {
 
 // serve runs h as cmd does, with the real time-outs, until the test ends.
 func serve(t *testing.T, h http.Handler) (*pipes, *http.Client) {
-	l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+	l := newPipes()
 	srv := api.NewHTTPServer(h, slog.New(slog.DiscardHandler))
 	go srv.Serve(l)
 	tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return l.dial(), nil }}

@@ -59,13 +59,19 @@ func (s *Server) observe(mux *http.ServeMux) http.Handler {
 		h.Set("X-Request-Id", id)
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
+		if len(r.TransferEncoding) > 0 {
+			// There may have been a Content-Length too, by which a proxy found another end of this request: net/http does
+			// not tell. Nothing more is read from the connection, so nothing of it is taken for a request (RFC 9112 §6.1).
+			h.Set("Connection", "close")
+		}
 
-		// Only traceparent is taken: baggage could carry personal data on to the provider.
-		ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+		// Only traceparent is taken: whatever a caller writes into baggage or tracestate would go on into every span.
+		ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.MapCarrier{"traceparent": r.Header.Get("Traceparent")})
 		ctx, span := tracer.Start(ctx, "http", trace.WithSpanKind(trace.SpanKindServer))
 		defer span.End()
 		r = r.WithContext(ctx)
 		x := &exchange{ResponseWriter: w}
+		writeWithin(x, strangerTime)
 		defer func() {
 			p := recover()
 			if p != nil && p != http.ErrAbortHandler {

@@ -141,19 +141,22 @@ func (s span) SetAttributes(kv ...attribute.KeyValue) {
 // The server span carries on the caller's trace and says route and status, nothing else.
 func TestSpan(t *testing.T) {
 	rec := &tracing{attrs: map[attribute.Key]string{}}
-	before := otel.GetTracerProvider()
 	otel.SetTracerProvider(tracers{tracing: rec})
-	defer otel.SetTracerProvider(before)
+	defer otel.SetTracerProvider(noop.NewTracerProvider()) // the one before passes everything on to ours from now on
 	b := newBank(t)
 	var inside trace.SpanContext
 	b.service.seen = func(ctx context.Context) { inside = trace.SpanContextFromContext(ctx) }
 	r := b.request("POST", "/v1/step-ups", goodBody)
 	r.Header.Set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	r.Header.Set("baggage", "nric=S1234567D")
+	r.Header.Set("tracestate", "nric=S1234567D")
 	b.do(r)
 	const id = "0af7651916cd43dd8448eb211c80319c"
 	if rec.parent.TraceID().String() != id || inside.TraceID().String() != id {
 		t.Errorf("trace %s, inside %s", rec.parent.TraceID(), inside.TraceID())
+	}
+	if state := rec.parent.TraceState().String() + inside.TraceState().String(); state != "" {
+		t.Errorf("a caller's words are in the trace: %s", state)
 	}
 	if rec.name != "POST /v1/step-ups" || rec.kind != trace.SpanKindServer || !rec.ended || len(rec.attrs) != 2 ||
 		rec.attrs["http.route"] != "/v1/step-ups" || rec.attrs["http.response.status_code"] != "201" {

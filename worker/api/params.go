@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,13 +30,13 @@ type createBody struct {
 }
 
 // request makes the worker's request of a create call.
-func (s *Server) request(c *call[createBody]) (worker.Request, error) {
+func request(c *call[createBody]) (worker.Request, error) {
 	key, err := idempotencyKey(c.header)
 	if err != nil {
 		return worker.Request{}, err
 	}
 	b := c.body
-	if faults := append(s.checkProvider(c.caller, b.Provider), b.check()...); len(faults) > 0 {
+	if faults := b.check(); len(faults) > 0 {
 		return worker.Request{}, invalid(faults)
 	}
 	ask := worker.Question{Scope: b.Scope, LoginHint: b.LoginHint, LoginHintToken: b.LoginHintToken, IDTokenHint: b.IDTokenHint,
@@ -46,7 +47,7 @@ func (s *Server) request(c *call[createBody]) (worker.Request, error) {
 	if b.RequestedExpiry != nil {
 		ask.RequestedExpiry = *b.RequestedExpiry
 	}
-	return worker.Request{Caller: c.name, IdempotencyKey: key, Provider: b.Provider, Question: ask, Reference: b.Reference, Metadata: b.Metadata}, nil
+	return worker.Request{Caller: c.caller, IdempotencyKey: key, Provider: b.Provider, Question: ask, Reference: b.Reference, Metadata: b.Metadata}, nil
 }
 
 // idempotencyKey wants exactly one key of 1–255 printable ASCII characters.
@@ -59,25 +60,18 @@ func idempotencyKey(h http.Header) (string, error) {
 	return v[0], nil
 }
 
-// checkProvider answers alike for a provider that is not there and one that the caller may not use.
-func (s *Server) checkProvider(c Caller, name string) []worker.FieldError {
-	switch {
-	case name == "":
-		return []worker.FieldError{{Field: "provider", Message: "is required"}}
-	case !slices.Contains(s.ProviderNames(), name), !slices.Contains(c.Providers, name):
-		return []worker.FieldError{{Field: "provider", Message: "is not a provider of this caller"}}
-	}
-	return nil
-}
-
 // check judges what every profile has in common; the limits without a source in CONTRACT.md are ours.
 func (b createBody) check() []worker.FieldError {
 	var faults []worker.FieldError
+	if b.Provider == "" {
+		faults = append(faults, worker.FieldError{Field: "provider", Message: "is required"})
+	}
 	for _, m := range []struct {
 		name, value string
 		most        int
 	}{
-		{"scope", b.Scope, 1024}, {"binding_message", b.BindingMessage, 256}, {"acr_values", b.ACRValues, 1024},
+		{"scope", b.Scope, 1024}, {"login_hint", b.LoginHint, 1024}, {"login_hint_token", b.LoginHintToken, 8192},
+		{"id_token_hint", b.IDTokenHint, 8192}, {"binding_message", b.BindingMessage, 256}, {"acr_values", b.ACRValues, 1024},
 		{"user_code", b.UserCode, 256}, {"reference", b.Reference, 128},
 	} {
 		if utf8.RuneCountInString(m.value) > m.most {
@@ -121,16 +115,18 @@ func parseQuery(raw string, known []string) (url.Values, error) {
 	return q, nil
 }
 
+// waitShape is the form of ?wait that the document promises: whole seconds or milliseconds, at most a minute.
+var waitShape = regexp.MustCompile(`^(([1-5]?[0-9]|60)s|([1-5]?[0-9]{1,4}|60000)ms)$`)
+
 // parseWait reads ?wait=30s. No wait is 0.
 func parseWait(q url.Values) (time.Duration, error) {
 	if !q.Has("wait") {
 		return 0, nil
 	}
-	d, err := time.ParseDuration(q.Get("wait"))
-	if err != nil || d < 0 || d > time.Minute {
-		return 0, invalid([]worker.FieldError{{Field: "wait", Message: "must be a duration such as 30s, at most 60s"}})
+	if !waitShape.MatchString(q.Get("wait")) {
+		return 0, invalid([]worker.FieldError{{Field: "wait", Message: "must be whole seconds or milliseconds such as 30s, at most 60s"}})
 	}
-	return d, nil
+	return time.ParseDuration(q.Get("wait"))
 }
 
 var statuses = []string{"pending", "approved", "denied", "expired", "cancelled", "failed", "unknown"}
@@ -142,16 +138,16 @@ func parseFilter(q url.Values) (worker.Filter, error) {
 	if q.Has("status") && !slices.Contains(statuses, f.Status) {
 		faults = append(faults, worker.FieldError{Field: "status", Message: "must be one of " + strings.Join(statuses, ", ")})
 	}
-	if utf8.RuneCountInString(f.Reference) > 128 {
-		faults = append(faults, worker.FieldError{Field: "reference", Message: "must have at most 128 characters"})
+	if n := utf8.RuneCountInString(f.Reference); n > 128 || n == 0 && q.Has("reference") {
+		faults = append(faults, worker.FieldError{Field: "reference", Message: "must have 1 to 128 characters"})
 	}
 	if q.Has("limit") {
 		var err error
-		if f.Limit, err = strconv.Atoi(q.Get("limit")); err != nil || f.Limit < 1 || f.Limit > 100 {
+		if f.Limit, err = strconv.Atoi(q.Get("limit")); err != nil || f.Limit < 1 || f.Limit > 100 || strconv.Itoa(f.Limit) != q.Get("limit") {
 			faults = append(faults, worker.FieldError{Field: "limit", Message: "must be a whole number from 1 to 100"})
 		}
 	}
-	if len(f.Cursor) > 512 {
+	if len(f.Cursor) > 512 || f.Cursor == "" && q.Has("cursor") {
 		faults = append(faults, worker.FieldError{Field: "cursor", Message: "is not a cursor of this list"})
 	}
 	if len(faults) > 0 {

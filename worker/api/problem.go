@@ -19,7 +19,7 @@ type problem struct {
 	Detail string              `json:"detail,omitempty"`
 	Code   string              `json:"code"`
 	Errors []worker.FieldError `json:"errors,omitempty"`
-	ID     string              `json:"id,omitempty"` // of the step-up that may have sent a push
+	ID     string              `json:"id,omitempty"` // of the step-up that it is about
 }
 
 // row is how one code is told. Retry is the least Retry-After, where the code always has one.
@@ -53,11 +53,11 @@ var table = map[string]row{
 	"provider_error":         {502, "The provider does not accept us", "", 0},
 	"initiation_unknown": {502, "A push may have been sent",
 		"The provider's answer was lost. Do not repeat the request before the person was asked whether a prompt arrived.", 0},
-	"provider_unavailable": {503, "The provider is not available", "Nothing was sent.", 0},
-	"storage_unavailable":  {503, "Storage is not available", "", 0},
-	"overloaded":           {503, "Too many step-ups are in flight", "Nothing was sent.", 0},
-	"paused":               {503, "Step-ups are paused", "Nothing was sent.", 0},
-	"draining":             {503, "This instance is shutting down", "Nothing was sent.", 0},
+	"provider_unavailable": {503, "The provider is not available", "Nothing was sent.", time.Second},
+	"storage_unavailable":  {503, "Storage is not available", "", time.Second},
+	"overloaded":           {503, "Too many step-ups are in flight", "Nothing was sent.", time.Second},
+	"paused":               {503, "Step-ups are paused", "Nothing was sent.", time.Second},
+	"draining":             {503, "This instance is shutting down", "Nothing was sent.", time.Second},
 }
 
 // fail answers with the error's row, or with 500 and the whole error in the log.

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,15 +38,16 @@ func problemOf(t *testing.T, w *httptest.ResponseRecorder) problem {
 func TestProblems(t *testing.T) {
 	tests := []struct {
 		code   string
+		path   string // of a step-up; empty: a create
 		err    worker.Error
 		status int
 		after  string
 	}{
 		{code: "invalid_request", status: 400},
 		{code: "unauthorized", status: 401},
-		{code: "not_found", status: 404},
-		{code: "already_final", status: 409},
-		{code: "result_gone", status: 409},
+		{code: "not_found", path: "/cancel", status: 404},
+		{code: "already_final", path: "/cancel", status: 409},
+		{code: "result_gone", path: "/redeliver", status: 409},
 		{code: "idempotency_in_progress", status: 409, after: "1"},
 		{code: "idempotency_in_progress", err: worker.Error{RetryAfter: 9 * time.Second}, status: 409, after: "1"},
 		{code: "too_large", status: 413},
@@ -58,20 +60,26 @@ func TestProblems(t *testing.T) {
 		{code: "person_busy", err: worker.Error{RetryAfter: 299*time.Second + 1}, status: 429, after: "300"},
 		{code: "person_limited", err: worker.Error{RetryAfter: time.Hour}, status: 429, after: "3600"},
 		{code: "person_limited", status: 429, after: "1"},
+		{code: "provider_unavailable", status: 503, after: "1"},
+		{code: "paused", err: worker.Error{RetryAfter: 30 * time.Second}, status: 503, after: "30"},
 		{code: "provider_error", status: 502},
 		{code: "initiation_unknown", err: worker.Error{ID: "su_00XAAAAAAAAAAAAAAAAAAA"}, status: 502},
 		{code: "provider_unavailable", err: worker.Error{RetryAfter: 1500 * time.Millisecond}, status: 503, after: "2"},
-		{code: "storage_unavailable", status: 503},
-		{code: "overloaded", status: 503},
-		{code: "paused", status: 503},
-		{code: "draining", status: 503},
+		{code: "storage_unavailable", status: 503, after: "1"},
+		{code: "overloaded", status: 503, after: "1"},
+		{code: "paused", status: 503, after: "1"},
+		{code: "draining", status: 503, after: "1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.code, func(t *testing.T) {
 			b := newBank(t)
 			tt.err.Code = tt.code
 			b.service.err = &tt.err
-			w := b.do(b.request("POST", "/v1/step-ups", goodBody))
+			r := b.request("POST", "/v1/step-ups", goodBody)
+			if tt.path != "" {
+				r = b.request("POST", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA"+tt.path, "")
+			}
+			w := b.do(r)
 			p := problemOf(t, w)
 			if w.Code != tt.status || p.Code != tt.code || w.Header().Get("Retry-After") != tt.after || p.ID != tt.err.ID || w.Header().Get("Location") != "" {
 				t.Errorf("got %d %v %s, want %d, Retry-After %q", w.Code, w.Header(), w.Body, tt.status, tt.after)
@@ -138,7 +146,7 @@ func TestPanicIs500(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBank(t)
-			b.Server.ProviderNames = func() []string { cause(); return nil }
+			b.service.seen = func(context.Context) { cause() }
 			w := b.do(b.request("POST", "/v1/step-ups", goodBody))
 			if problemOf(t, w).Code != "internal" || !strings.Contains(b.log.String(), "problem_test.go") || strings.Contains(b.log.String(), "S1234567D") {
 				t.Errorf("%d %s; log %s", w.Code, w.Body, b.log)

@@ -2,15 +2,18 @@ package api_test
 
 import (
 	"encoding/json"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"stepup/worker"
+	"stepup/worker/api"
 )
 
 func TestCreate(t *testing.T) {
@@ -31,31 +34,70 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// Another caller's id must look like an id that nobody has, on every route (A2).
+// Another caller's id must look like an id that nobody has, whatever is asked of it and how.
 func TestForeignIDLooksUnknown(t *testing.T) {
 	b := newBank(t)
-	routes := []struct{ method, path string }{
-		{"GET", "/v1/step-ups/{id}"},
-		{"GET", "/v1/step-ups/{id}?wait=1s"},
-		{"POST", "/v1/step-ups/{id}/cancel"},
-		{"POST", "/v1/step-ups/{id}/redeliver"},
+	foreign := pending("su_00CARDSAAAAAAAAAAAAAAA")
+	tag := b.tagOf(foreign)
+	b.service.shown = nil
+	variants := map[string]func(*http.Request){
+		"plain":                 func(*http.Request) {},
+		"waiting":               func(r *http.Request) { r.URL.RawQuery = "wait=1s" },
+		"with its tag":          func(r *http.Request) { r.Header.Set("If-None-Match", tag) },
+		"with any tag":          func(r *http.Request) { r.Header.Set("If-None-Match", "*") },
+		"with a wrong query":    func(r *http.Request) { r.URL.RawQuery = "x=1" },
+		"with an empty object":  func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(strings.NewReader("{}")), 2 },
+		"with a wrong body":     func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(strings.NewReader("[]")), 2 },
+		"with a long body":      func(r *http.Request) { r.ContentLength = 1 << 30 },
+		"with a body of a kind": func(r *http.Request) { r.Header.Set("Content-Type", "text/plain"); r.ContentLength = -1 },
+		"without a key":         func(r *http.Request) { r.Header.Del("Authorization") },
 	}
-	ids := []string{"su_00NOBODYAAAAAAAAAAAAAA", "su_00CARDSAAAAAAAAAAAAAAA", "su_", "su_" + strings.Repeat("x", 65), "cards1", "..%2fsu_00CARDSAAAAAAAAAAAAAAA", "su_a%00", "su_%EF%BC%91", "su_x:y"}
-	get := func(method, path, id string) *httptest.ResponseRecorder {
-		w := b.do(b.request(method, strings.Replace(path, "{id}", id, 1), ""))
-		w.Header().Del("X-Request-Id")
-		return w
+	tried := 0
+	for pattern := range api.Routes(b.Server) {
+		if !strings.Contains(pattern, "{id}") {
+			continue
+		}
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
+			for name, vary := range variants {
+				ask := func(id string) *httptest.ResponseRecorder {
+					r := b.request(method, strings.Replace(pattern, "{id}", id, 1), "")
+					vary(r)
+					w := b.do(r)
+					w.Header().Del("X-Request-Id")
+					return w
+				}
+				tried++
+				unknown, other := ask("su_00NOBODYAAAAAAAAAAAAAA"), ask("su_00CARDSAAAAAAAAAAAAAAA")
+				if other.Code < 400 || other.Code != unknown.Code || other.Body.String() != unknown.Body.String() ||
+					!maps.EqualFunc(other.Header(), unknown.Header(), slices.Equal) || strings.Contains(other.Body.String(), "su_") {
+					t.Errorf("%s %s %s:\nanother's: %d %v %s\nunknown: %d %v %s", method, pattern, name,
+						other.Code, other.Header(), other.Body, unknown.Code, unknown.Header(), unknown.Body)
+				}
+			}
+		}
 	}
-	for _, rt := range routes {
-		if w := get(rt.method, rt.path, "su_00LEDGERAAAAAAAAAAAAAA"); w.Code != 200 {
+	if tried < 3*7*len(variants) {
+		t.Errorf("tried only %d", tried)
+	}
+}
+
+// What cannot be an id is answered as one that nobody has; the caller's own is answered.
+func TestIDs(t *testing.T) {
+	b := newBank(t)
+	for _, rt := range []struct{ method, path string }{
+		{"GET", "/v1/step-ups/{id}"}, {"GET", "/v1/step-ups/{id}?wait=1s"}, {"POST", "/v1/step-ups/{id}/cancel"}, {"POST", "/v1/step-ups/{id}/redeliver"},
+	} {
+		ask := func(id string) *httptest.ResponseRecorder {
+			w := b.do(b.request(rt.method, strings.Replace(rt.path, "{id}", id, 1), ""))
+			w.Header().Del("X-Request-Id")
+			return w
+		}
+		if w := ask("su_00LEDGERAAAAAAAAAAAAAA"); w.Code != 200 {
 			t.Errorf("%s %s: own id: %d %s", rt.method, rt.path, w.Code, w.Body)
 		}
-		unknown := get(rt.method, rt.path, ids[0])
-		if unknown.Code != 404 || strings.Contains(unknown.Body.String(), "su_") {
-			t.Errorf("%s %s: unknown id: %d %s", rt.method, rt.path, unknown.Code, unknown.Body)
-		}
-		for _, id := range ids[1:] {
-			w := get(rt.method, rt.path, id)
+		unknown := ask("su_00NOBODYAAAAAAAAAAAAAA")
+		for _, id := range []string{"su_", "su_" + strings.Repeat("x", 65), "cards1", "..%2fsu_00CARDSAAAAAAAAAAAAAAA", "su_a%00", "su_%EF%BC%91", "su_x:y"} {
+			w := ask(id)
 			if w.Code != 404 || w.Body.String() != unknown.Body.String() || !maps.EqualFunc(w.Header(), unknown.Header(), slices.Equal) {
 				t.Errorf("%s %s: id %s: %d %v %s", rt.method, rt.path, id, w.Code, w.Header(), w.Body)
 			}
@@ -76,10 +118,9 @@ func TestList(t *testing.T) {
 	if w := b.do(b.request("GET", "/v1/step-ups", "")); w.Body.String() != `{"step_ups":[]}`+"\n" || b.filters[1].Limit != 20 {
 		t.Errorf("empty page: %s, limit %d", w.Body, b.filters[1].Limit)
 	}
-	r := b.request("GET", "/v1/step-ups", "")
-	r.Header.Set("Authorization", "Bearer "+b.cards)
-	if w := b.do(r); w.Code != 404 {
-		t.Errorf("caller without may_list: %d, want 404", w.Code)
+	b.service.err = &worker.Error{Code: worker.CodeNotFound, Detail: "may not list"}
+	if w := b.do(b.request("GET", "/v1/step-ups", "")); w.Code != 404 || strings.Contains(w.Body.String(), "list") {
+		t.Errorf("a caller that may not list: %d %s", w.Code, w.Body)
 	}
 }
 
@@ -92,6 +133,10 @@ func TestQueriesAreStrict(t *testing.T) {
 		{"/v1/step-ups?limit=0", "limit"},
 		{"/v1/step-ups?limit=101", "limit"},
 		{"/v1/step-ups?limit=ten", "limit"},
+		{"/v1/step-ups?limit=%2B7", "limit"},
+		{"/v1/step-ups?limit=07", "limit"},
+		{"/v1/step-ups?reference=", "reference"},
+		{"/v1/step-ups?cursor=", "cursor"},
 		{"/v1/step-ups?limit=", "limit"},
 		{"/v1/step-ups?limit=1&limit=2", "limit"},
 		{"/v1/step-ups?reference=" + strings.Repeat("r", 129), "reference"},
@@ -102,6 +147,9 @@ func TestQueriesAreStrict(t *testing.T) {
 		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=30", "wait"},
 		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=", "wait"},
 		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=9999999999h", "wait"},
+		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=1m", "wait"},
+		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=1.5s", "wait"},
+		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=60001ms", "wait"},
 		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?x=1", "x"},
 	}
 	for _, tt := range tests {
@@ -169,11 +217,11 @@ func TestPublishedKeys(t *testing.T) {
 	}
 	w := get("GET", "/providers/singpass/jwks.json")
 	h := w.Header()
-	if w.Code != 200 || w.Body.String() != `{"keys":[{"kid":"singpass"}]}` || h.Get("Cache-Control") != "public, max-age=3600" ||
+	if w.Code != 200 || w.Body.String() != keySet("singpass") || h.Get("Cache-Control") != "public, max-age=3600" ||
 		h.Get("Content-Type") != "application/json" || h.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("%d %v %s", w.Code, h, w.Body)
 	}
-	if w := get("HEAD", "/providers/singpass/jwks.json"); w.Code != 200 || w.Header().Get("Content-Length") != "29" {
+	if w := get("HEAD", "/providers/singpass/jwks.json"); w.Code != 200 || w.Header().Get("Content-Length") != strconv.Itoa(len(keySet("singpass"))) {
 		t.Errorf("HEAD: %d %v", w.Code, w.Header())
 	}
 	for _, path := range []string{"/providers/nobody/jwks.json", "/.well-known/jwks.json", "/v1/step-ups"} {
