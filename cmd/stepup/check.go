@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"stepup/ciba"
 	"stepup/config"
 )
 
@@ -62,27 +63,31 @@ func count(n int, what string) string {
 func (c checkCmd) online(e *env, p *parts) bool {
 	ctx, cancel := context.WithTimeout(e.ctx, 20*time.Second)
 	defer cancel()
-	tries := map[string]func() error{"redis.url": func() error { return c.reachRedis(ctx, p.cfg.Redis, e) }}
+	tries := map[string]func() reached{"redis.url": func() reached { return reachRedis(ctx, p.cfg.Redis) }}
 	for name, client := range p.clients {
-		tries["providers."+name] = func() error { return client.Ready(ctx) }
+		tries["providers."+name] = func() reached { return reachProvider(ctx, client) }
 	}
-	results := map[string]error{}
+	results := map[string]reached{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for name, try := range tries {
 		wg.Go(func() {
-			err := try()
+			r := try()
 			mu.Lock()
 			defer mu.Unlock()
-			results[name] = err
+			results[name] = r
 		})
 	}
 	wg.Wait()
 	good := true
 	for _, name := range slices.Sorted(maps.Keys(results)) {
-		if err := results[name]; err != nil {
+		r := results[name]
+		for _, w := range r.warnings {
+			fmt.Fprintf(e.stdout, "%s: %s: warning: %s\n", c.Config, name, w)
+		}
+		if r.err != nil {
 			good = false
-			fmt.Fprintf(e.stdout, "%s: %s: %v\n", c.Config, name, err)
+			fmt.Fprintf(e.stdout, "%s: %s: %v\n", c.Config, name, r.err)
 		} else {
 			fmt.Fprintf(e.stdout, "%s: %s: reached\n", c.Config, name)
 		}
@@ -90,20 +95,31 @@ func (c checkCmd) online(e *env, p *parts) bool {
 	return good
 }
 
-// reachRedis connects and judges as serve does. What serve would warn about is printed too.
-func (c checkCmd) reachRedis(ctx context.Context, cfg config.Redis, e *env) error {
+// reached is what came of one try: what serve would warn about, and why it would not do.
+type reached struct {
+	warnings []string
+	err      error
+}
+
+func reachProvider(ctx context.Context, client *ciba.Client) (r reached) {
+	r.err = client.Ready(ctx)
+	if client.LeakedKeys() > 0 {
+		r.warnings = append(r.warnings, leakedKeys)
+	}
+	return r
+}
+
+// reachRedis connects and judges as serve does.
+func reachRedis(ctx context.Context, cfg config.Redis) (r reached) {
 	if cfg.URL == embedded {
-		return nil
+		return r
 	}
 	redis.SetLogger(redisLog{slog.New(slog.DiscardHandler)}) // the error says it all
 	rdb, err := dialRedis(cfg)
 	if err != nil {
-		return err
+		return reached{err: err}
 	}
 	defer rdb.Close()
-	warnings, err := judgeRedis(ctx, rdb.store, cfg.WaitReplicas)
-	for _, w := range warnings {
-		fmt.Fprintf(e.stdout, "%s: redis.url: warning: %s\n", c.Config, w)
-	}
-	return err
+	r.warnings, r.err = judgeRedis(ctx, rdb.store, cfg.WaitReplicas)
+	return r
 }

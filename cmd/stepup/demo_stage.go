@@ -123,6 +123,7 @@ func (d *demo) introduce() {
 	fmt.Fprintf(d.env.stdout, `stepup demo: a bank asks, a phone answers. All of it in this process and in memory; nothing survives.
 
   API        %[1]s/v1/step-ups
+  its docs   %[1]s/docs
   operators  %[2]s/readyz
   phone      %[3]s/phone
   webhooks   %[4]s/

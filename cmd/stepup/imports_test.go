@@ -27,6 +27,7 @@ var ours = map[string][]string{
 	"worker":              {"ciba", "webhook"},
 	"worker/redistest":    {}, // Redis processes for tests
 	"worker/api":          {"worker"},
+	"worker/api/apitest":  {"worker/api"}, // holds answers against the API's document, for tests
 	"worker/admin":        {"worker"},
 	"cmd/stepup":          {"*"},
 	"cmd/bench":           {"*"},
@@ -47,14 +48,17 @@ var theirs = map[string]struct{ code, tests []string }{
 	"code.dny.dev/ssrf":                  {code: []string{"webhook"}},
 	"golang.org/x/sync":                  {code: []string{"*"}},
 	"golang.org/x/time":                  {code: []string{"worker"}},
+	"golang.org/x/net":                   {tests: []string{"worker/api"}},
+	"golang.org/x/sys":                   {code: []string{"cmd/stepup"}},
 	"go.opentelemetry.io/otel":           {code: []string{"*"}},
 	"go.opentelemetry.io/otel/sdk":       {}, // only the API: who runs the program chooses where telemetry goes
 	"go.opentelemetry.io/otel/exporters": {},
 	// Only tests: another's opinion on our signatures, and scripts that run the binary.
 	"github.com/standard-webhooks/standard-webhooks": {tests: []string{"webhook", "ciba/cibatest/peers", "cmd/stepup"}},
 	"github.com/rogpeppe/go-internal":                {tests: []string{"cmd/stepup"}},
-	"github.com/Shopify/toxiproxy":                   {tests: []string{"cmd/stepup"}}, // a wire that fails
-	"github.com/rs/zerolog":                          {tests: []string{"cmd/stepup"}}, // toxiproxy's log, switched off
+	"github.com/Shopify/toxiproxy":                   {tests: []string{"cmd/stepup"}},                                       // a wire that fails
+	"github.com/getkin/kin-openapi":                  {code: []string{"worker/api/apitest"}, tests: []string{"worker/api"}}, // holds answers against the document
+	"github.com/rs/zerolog":                          {tests: []string{"cmd/stepup"}},                                       // toxiproxy's log, switched off
 }
 
 // TestImports keeps the tree what it says it is: who may know whom.

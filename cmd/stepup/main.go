@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"reflect"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -118,8 +119,27 @@ func exitCode(err error) int {
 }
 
 func newLog(w io.Writer, format string) *slog.Logger {
+	options := &slog.HandlerOptions{ReplaceAttr: loggable}
 	if format == "text" {
-		return slog.New(newQuiet(slog.NewTextHandler(w, nil)))
+		return slog.New(newQuiet(slog.NewTextHandler(w, options)))
 	}
-	return slog.New(newQuiet(slog.NewJSONHandler(w, nil)))
+	return slog.New(newQuiet(slog.NewJSONHandler(w, options)))
+}
+
+// loggable lets words, numbers, times and errors into the log, and of everything else only its type: an encoder would tell what
+// is inside, and inside may be a person.
+func loggable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() != slog.KindAny {
+		return a
+	}
+	v := a.Value.Any()
+	if _, ok := v.(error); ok {
+		return a
+	}
+	switch t := reflect.TypeOf(v); {
+	case t == nil, t.Kind() >= reflect.Bool && t.Kind() <= reflect.Float64, t.Kind() == reflect.String:
+		return a
+	default:
+		return slog.String(a.Key, t.String())
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,7 +15,11 @@ const (
 	linesKnown = 1000             // and so many lines are remembered
 )
 
-// quiet is a log handler for what asynq and go-redis say: while Redis is away they say the same thing many times a second.
+// libraries are how the lines of other people's code begin.
+var libraries = []string{"asynq: ", "redis: ", "http: ", "http2: "}
+
+// quiet is a log handler for what asynq and go-redis say: while Redis is away they say the same thing many times a second,
+// as net/http does of whoever fails to agree on TLS.
 // The same line passes at most once in ten seconds, and then tells how often it was left out. Lines are the same when they
 // differ in addresses, numbers and ids only. What the service itself says always passes.
 type quiet struct {
@@ -27,7 +32,7 @@ func newQuiet(h slog.Handler) quiet { return quiet{Handler: h, lines: &lines{kno
 
 // Handle writes the record, unless it is a library's and was written lately.
 func (q quiet) Handle(ctx context.Context, r slog.Record) error {
-	if !strings.HasPrefix(r.Message, "asynq: ") && !strings.HasPrefix(r.Message, "redis: ") {
+	if !slices.ContainsFunc(libraries, func(prefix string) bool { return strings.HasPrefix(r.Message, prefix) }) {
 		return q.Handler.Handle(ctx, r)
 	}
 	leftOut, pass := q.lines.pass(line{r.Level, q.queue, variable.ReplaceAllString(r.Message, "#")})

@@ -41,6 +41,9 @@ func (c serveCmd) Run(e *env) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectAt)
 	}
+	if err := harden(); err != nil {
+		e.log.Warn("keys in memory are less well kept", "error", err)
+	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -61,7 +64,8 @@ type service struct {
 	reload  <-chan os.Signal // each one reads the configuration again
 
 	now     atomic.Pointer[parts] // in use
-	started constants             // what a reload cannot change
+	started *config.Config        // of which a reload cannot change the constants
+	audit   *worker.Audit
 	worker  *worker.Worker
 	keepers keepers
 }
@@ -74,9 +78,12 @@ func (s *service) run(ctx context.Context) error {
 		return err
 	}
 	s.now.Store(p)
-	s.started = fixed(p.cfg)
+	s.started = p.cfg
 	if p.cfg.Development {
 		s.log.Warn("DEVELOPMENT MODE: http:// and private addresses are allowed; never use this where real people are asked", "file", s.path)
+	}
+	if os.Geteuid() == 0 && !p.cfg.Development {
+		s.log.Warn("RUNNING AS ROOT: the service needs no rights; start it as a user of its own, who owns the secret files", "file", s.path)
 	}
 	doors, err := s.open(p)
 	if err != nil {
@@ -88,10 +95,14 @@ func (s *service) run(ctx context.Context) error {
 		return fmt.Errorf("redis.url: %w", err)
 	}
 	defer forget()
+	if s.audit, err = worker.OpenAudit(p.cfg.AuditFile, s.log); err != nil {
+		return fmt.Errorf("audit_file: %s cannot be used: %w", p.cfg.AuditFile, err)
+	}
+	defer s.audit.Close()
 	s.worker, err = worker.New(worker.Options{
 		Store: rdb.store, Queue: rdb.queue, Lease: rdb.lease, Shards: p.cfg.Redis.Shards,
 		MaxInFlight: p.cfg.Worker.MaxInFlight, MaxInFlightTotal: p.cfg.Worker.MaxInFlightTotal,
-		WaitReplicas: p.cfg.Redis.WaitReplicas, Role: s.role, Log: s.log,
+		WaitReplicas: p.cfg.Redis.WaitReplicas, Role: s.role, Log: s.log, Audit: s.audit,
 	}, p.settings)
 	if err != nil {
 		return err

@@ -2,81 +2,85 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
+	"sync"
 	"time"
 
 	"stepup/worker"
-	"stepup/worker/admin"
 	"stepup/worker/api"
 )
 
 // door is one listener and what answers there.
 type door struct {
 	name    string // api, public, admin
-	l       net.Listener
+	addr    string
+	most    int // connections at once
 	handler func(*service) http.Handler
-	cert    func() *tls.Certificate // nil: plain HTTP
+	tls     func(*parts) *tls.Config // what is in use now
+	plain   bool                     // no TLS, for as long as the process runs
+	l       net.Listener
 	server  *http.Server
 }
 
 type doors []*door
 
+// How many connections each listener has at once. Strangers have a quarter of them, more for two seconds, and cannot keep
+// callers out (api.Limit), so the figures bound memory: the worst that 2,500 strangers can do, over HTTP/2 with answers that
+// they do not read, is 120 KB each, 300 MB in all. Over HTTP/1.1 a long poll takes a connection of its own, so callers have
+// as many as a process polls step-ups by default; HTTP/2 puts a hundred on one.
+const (
+	mostCallers = 10_000
+	mostOthers  = 1000
+)
+
 // open takes the ports that the role needs.
 func (s *service) open(p *parts) (doors, error) {
 	listen := p.cfg.Listen
-	wanted := doors{{name: "admin", handler: (*service).operators, cert: certificate(p.adminTLS, func() *tls.Certificate { return s.now.Load().adminTLS })}}
-	addrs := map[string]string{"admin": listen.Admin}
+	wanted := doors{{
+		name: "admin", addr: listen.Admin, most: mostOthers,
+		handler: (*service).operators, tls: func(p *parts) *tls.Config { return p.adminTLS },
+	}}
 	if s.role != worker.RoleWorker {
-		wanted = append(wanted, &door{name: "api", handler: (*service).backends, cert: certificate(p.apiTLS, func() *tls.Certificate { return s.now.Load().apiTLS })})
-		addrs["api"] = listen.API
+		wanted = append(wanted, &door{
+			name: "api", addr: listen.API, most: mostCallers,
+			handler: (*service).backends, tls: func(p *parts) *tls.Config { return p.apiTLS },
+		})
 		if listen.Public != "" {
-			wanted = append(wanted, &door{name: "public", handler: func(s *service) http.Handler { return s.edge().Public() }})
-			addrs["public"] = listen.Public
+			wanted = append(wanted, &door{
+				name: "public", addr: listen.Public, most: mostOthers,
+				handler: (*service).strangers, tls: func(*parts) *tls.Config { return nil },
+			})
 		}
 	}
 	for _, d := range wanted {
-		var err error
-		if d.l, err = net.Listen("tcp", addrs[d.name]); err != nil {
+		l, err := net.Listen("tcp", d.addr)
+		if err != nil {
 			wanted.close()
 			return nil, fmt.Errorf("listen.%s: %w", d.name, err)
 		}
+		d.l, d.plain = api.Limit(l, spareFiles(d.most)), d.tls(p) == nil
 	}
 	return wanted, nil
 }
 
-// certificate is nil without one at the start. A later one replaces it at the next connection.
-func certificate(first *tls.Certificate, now func() *tls.Certificate) func() *tls.Certificate {
-	if first == nil {
-		return nil
-	}
-	return func() *tls.Certificate {
-		if c := now(); c != nil {
-			return c
-		}
-		return first
-	}
-}
-
-// serve answers at every door until it is shut; fail is told when one cannot go on.
+// serve answers at every door until it is shut; fail is told when one cannot go on. Each handshake takes the certificate and
+// the authorities that are configured then.
 func (ds doors) serve(s *service, fail func(error)) {
 	for _, d := range ds {
 		d.server = api.NewHTTPServer(d.handler(s), s.log)
 		go func() {
 			var err error
-			if d.cert == nil {
+			if d.plain {
 				err = d.server.Serve(d.l)
 			} else {
 				d.server.TLSConfig = &tls.Config{
-					MinVersion:     tls.VersionTLS12,
-					GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return d.cert(), nil },
+					MinVersion:         tls.VersionTLS12,
+					GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return d.tls(s.now.Load()), nil },
 				}
 				err = d.server.ServeTLS(d.l, "", "")
 			}
@@ -96,15 +100,19 @@ func (ds doors) addresses() []any {
 	return all
 }
 
-// shutdown lets requests under way end.
+// shutdown lets requests under way end, at all doors at once: who is slow at one takes no time from the others.
 func (ds doors) shutdown() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	var all sync.WaitGroup
 	for _, d := range ds {
-		if d.server.Shutdown(ctx) != nil {
-			_ = d.server.Close()
-		}
+		all.Go(func() {
+			if d.server.Shutdown(ctx) != nil {
+				_ = d.server.Close()
+			}
+		})
 	}
+	all.Wait()
 }
 
 // close frees the ports.
@@ -131,28 +139,4 @@ func (s *service) backends() http.Handler {
 	return s.edge().Handler(s.now.Load().cfg.Listen.Public == "")
 }
 
-// operators is the admin listener. With a token everything but the health checks asks for it, as a bearer token or as
-// the password of Basic authentication, which browsers know.
-func (s *service) operators() http.Handler {
-	inner := admin.Handler(admin.Options{Checks: s.worker.Checks(), Log: s.log})
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		token := secretLine(s.now.Load().cfg.Listen.AdminToken)
-		health := r.URL.Path == "/livez" || r.URL.Path == "/readyz"
-		if token != "" && !health && !shows(r, token) {
-			w.Header().Set("WWW-Authenticate", `Basic realm="stepup operators", charset="UTF-8"`)
-			http.Error(w, "the operators' token is required", http.StatusUnauthorized)
-			return
-		}
-		inner.ServeHTTP(w, r)
-	})
-}
-
-// shows says whether the request carries the token; hashes have one length, so time tells nothing.
-func shows(r *http.Request, token string) bool {
-	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
-		_, given, _ = r.BasicAuth()
-	}
-	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(token))
-	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
-}
+func (s *service) strangers() http.Handler { return s.edge().Public() }

@@ -29,15 +29,28 @@ func (s *service) reloadOnce() {
 	fresh, err := load(s.path, s.environ, old)
 	if err != nil {
 		tell(s.log, "reload refused, the old configuration stays in use", err)
+		s.reopenAudit(old.cfg.AuditFile) // which may have been moved away all the same
 		return
 	}
-	if fixed(fresh.cfg) != s.started {
-		s.log.Warn("addresses, redis.* or worker.* differ from what runs; they take effect at the next start")
+	if !s.reopenAudit(fresh.cfg.AuditFile) {
+		return
+	}
+	if fixed(fresh.cfg) != fixed(s.started) {
+		s.log.Warn("addresses, TLS on a listener or none, redis.* or worker.* differ from what runs; they take effect at the next start")
 	}
 	s.worker.Reload(fresh.settings)
 	s.now.Store(fresh)
 	s.keepers.follow(fresh.clients)
 	s.log.Info("reloaded", "providers", len(fresh.cfg.Providers), "callers", len(fresh.cfg.Callers))
+}
+
+// reopenAudit lets go of an audit file that was moved away, or takes another one into use.
+func (s *service) reopenAudit(path string) bool {
+	err := s.audit.Reopen(path)
+	if err != nil {
+		s.log.Error("audit_file cannot be opened again; the one in use stays in use, and so does the old configuration", "alarm", true, "file", path, "error", err)
+	}
+	return err == nil
 }
 
 // constants are what a running process cannot change.
@@ -94,7 +107,7 @@ func (ks *keepers) follow(clients map[string]*ciba.Client) {
 }
 
 const (
-	refreshEvery = time.Hour        // PROTOCOL §1: cached for an hour
+	refreshEvery = time.Hour        // as long as Singpass asks to cache
 	refreshAgain = time.Minute      // after a refresh that failed
 	retryAtMost  = 30 * time.Second // between tries while there is nothing in hand
 )
@@ -108,6 +121,7 @@ func (k keeper) keep(ctx context.Context, log *slog.Logger) {
 		}
 		if err == nil {
 			log.Info("provider is ready")
+			k.alarm(log)
 			break
 		}
 		log.Warn("provider is not ready, trying again", "error", err)
@@ -121,8 +135,18 @@ func (k keeper) keep(ctx context.Context, log *slog.Logger) {
 			log.Warn("provider's keys could not be refreshed, the old ones stay in use", "error", err)
 			wait = refreshAgain
 		}
+		k.alarm(log)
 	}
 }
+
+// alarm tells of keys that the provider should never have published.
+func (k keeper) alarm(log *slog.Logger) {
+	if n := k.client.LeakedKeys(); n > 0 {
+		log.Error(leakedKeys, "alarm", true, "keys", n)
+	}
+}
+
+const leakedKeys = "the provider publishes keys with their secret part; they are not used, tell the provider to replace them"
 
 // sleep is false when ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -31,6 +32,7 @@ type world struct {
 	hup   chan os.Signal
 	came  chan news
 
+	client  *http.Client // that operators use; nil: http.DefaultClient
 	environ []string
 	stop    context.CancelFunc
 	ended   chan error
@@ -38,6 +40,14 @@ type world struct {
 
 // begin writes a configuration and serves it. Edit may change the text of the file first.
 func begin(t *testing.T, edit func(yaml string) string) *world {
+	t.Helper()
+	w := prepare(t, edit)
+	w.start(t, worker.RoleAll)
+	return w
+}
+
+// prepare is begin without the service.
+func prepare(t *testing.T, edit func(yaml string) string) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir(), log: &logText{}, hup: make(chan os.Signal), came: make(chan news, 16), ended: make(chan error, 1)}
 	if _, err := newKeys(w.dir); err != nil {
@@ -61,7 +71,6 @@ func begin(t *testing.T, edit func(yaml string) string) *world {
 	write(t, w.dir, webhookFile, secret+"\n")
 	write(t, w.dir, "admin.token", adminToken+"\n")
 	w.bank, w.admin = bank{url: "http://" + apiAddr, key: key}, "http://"+adminAddr
-	w.start(t, worker.RoleAll)
 	return w
 }
 
@@ -99,7 +108,7 @@ func (w *world) start(t *testing.T, role worker.Role) {
 }
 
 func (w *world) status(path string) int {
-	res, err := http.Get(w.admin + path)
+	res, err := cmp.Or(w.client, http.DefaultClient).Get(w.admin + path)
 	if err != nil {
 		return 0
 	}

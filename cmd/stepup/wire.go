@@ -21,12 +21,14 @@ import (
 
 // parts is what a configuration comes to: everything that a reload swaps. serve, check and reload make it the same way.
 type parts struct {
+	worker.Unsaid
 	cfg      *config.Config
 	settings worker.Settings
 	clients  map[string]*ciba.Client // by provider
 	callers  *api.Callers
-	apiTLS   *tls.Certificate // nil: plain HTTP
-	adminTLS *tls.Certificate
+
+	apiTLS, adminTLS *tls.Config      // nil: plain HTTP
+	operators        *api.Authorities // whose certificates open the admin listener; nil: nobody's
 }
 
 // load reads the configuration and everything it names. Every mistake is told at once, as config.Problems. Providers that
@@ -42,9 +44,9 @@ func load(path string, environ []string, old *parts) (*parts, error) {
 	w := wiring{path: path, told: len(found) > 0, parts: &parts{cfg: cfg, clients: map[string]*ciba.Client{}}}
 	w.providers(old)
 	w.sealer()
-	w.callers()
-	w.listeners()
+	w.callers(w.listeners(old))
 	w.limits()
+	w.auditFile(found)
 	if found = append(found, w.problems...); len(found) > 0 {
 		slices.SortStableFunc(found, func(a, b config.Problem) int { return cmp.Compare(a.Line, b.Line) })
 		return nil, found
@@ -122,7 +124,7 @@ func (w *wiring) client(name string, p config.Provider) *ciba.Client {
 		return nil
 	}
 	if p.IDTokenEncrypted && !keys.CanDecrypt() {
-		w.wrong(key+".keys_file", p.Keys, errors.New("no key with use enc, but id_token is encrypted; add one with `stepup keygen`, or set id_token: signed"))
+		w.wrong(key+".keys_file", p.Keys, errors.New("no key with use enc, but id_token is encrypted; add one with `stepup keygen --rotate enc`, or set id_token: signed"))
 		return nil
 	}
 	httpClient, err := ciba.NewHTTPClient(p.CAPEM)
@@ -154,29 +156,42 @@ func (w *wiring) sealer() {
 	w.settings.Sealer = sealer
 }
 
-func (w *wiring) callers() {
+func (w *wiring) callers(authorities *api.Authorities) {
 	edge := map[string]api.Caller{}
+	owners := map[api.KeyHash]string{}
 	w.settings.Callers = map[string]worker.Caller{}
 	for _, name := range slices.Sorted(maps.Keys(w.cfg.Callers)) {
 		c := w.cfg.Callers[name]
 		key := "callers." + name
-		var hashes []api.KeyHash
-		if !c.APIKeys.IsZero() {
-			var err error
-			if hashes, err = api.ParseAPIKeys(c.APIKeys.Bytes()); err != nil {
-				w.wrong(key+".api_keys_file", c.APIKeys, err)
-			}
-		}
-		edge[name] = api.Caller{Keys: hashes, Providers: c.Providers, MayList: c.MayList}
+		edge[name] = api.Caller{Keys: w.apiKeys(name, c.APIKeys, owners), SANs: c.CertificateSANs}
 		w.settings.Callers[name] = worker.Caller{
 			Providers: c.Providers, MayList: c.MayList, Paused: c.Paused, Webhooks: w.webhooks(key, c.Webhooks),
 		}
 	}
-	set, err := api.NewCallers(edge)
-	if err != nil {
+	set, err := api.NewCallers(edge, authorities)
+	if err != nil && !w.told {
 		w.problems = append(w.problems, config.Problem{File: w.path, Key: "callers", Text: err.Error()})
 	}
 	w.parts.callers = set
+}
+
+// apiKeys are a caller's keys. owners are the callers that had theirs before; a key of two callers is told at the second.
+func (w *wiring) apiKeys(caller string, file config.Secret, owners map[api.KeyHash]string) []api.KeyHash {
+	if file.IsZero() {
+		return nil
+	}
+	hashes, err := api.ParseAPIKeys(file.Bytes())
+	for _, h := range hashes {
+		if other, taken := owners[h]; taken && other != caller {
+			hashes, err = nil, errors.Join(err, fmt.Errorf("holds a key of caller %s too; give each caller its own, `stepup apikey` makes one", other))
+			break
+		}
+		owners[h] = caller
+	}
+	if err != nil {
+		w.wrong("callers."+caller+".api_keys_file", file, err)
+	}
+	return hashes
 }
 
 func (w *wiring) webhooks(key string, hooks []config.Webhook) []worker.Webhook {
@@ -196,13 +211,26 @@ func (w *wiring) webhooks(key string, hooks []config.Webhook) []worker.Webhook {
 	return all
 }
 
-func (w *wiring) listeners() {
-	w.apiTLS = serverCertificate(w.cfg.Listen.TLS)
-	w.adminTLS = serverCertificate(w.cfg.Listen.AdminTLS)
+// listeners returns whose certificates may be a caller's. Whether a listener speaks TLS is fixed at the start: where it does,
+// and the file no longer has a certificate, the old one stays in use.
+func (w *wiring) listeners(old *parts) (callers *api.Authorities) {
+	callers, w.operators = clientAuthorities(w.cfg.Listen.TLS), clientAuthorities(w.cfg.Listen.AdminTLS)
+	w.apiTLS, w.adminTLS = serverTLS(w.cfg.Listen.TLS, callers), serverTLS(w.cfg.Listen.AdminTLS, w.operators)
+	if old != nil {
+		w.apiTLS, w.adminTLS = cmp.Or(w.apiTLS, old.apiTLS), cmp.Or(w.adminTLS, old.adminTLS)
+	}
+	return callers
 }
 
-// serverCertificate is nil where none is configured. config has checked that the halves match.
-func serverCertificate(t config.ServerTLS) *tls.Certificate {
+func clientAuthorities(t config.ServerTLS) *api.Authorities {
+	if t.ClientCA == nil {
+		return nil
+	}
+	return api.ParseAuthorities(t.ClientCA)
+}
+
+// serverTLS is nil where no certificate is configured. config has checked that the halves match.
+func serverTLS(t config.ServerTLS, clients *api.Authorities) *tls.Config {
 	if t.Cert == nil || t.Key.IsZero() {
 		return nil
 	}
@@ -210,7 +238,12 @@ func serverCertificate(t config.ServerTLS) *tls.Certificate {
 	if err != nil {
 		return nil
 	}
-	return &pair
+	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}}
+	if clients != nil {
+		c.ClientAuth, c.ClientCAs = tls.VerifyClientCertIfGiven, clients.Pool()
+		c.SessionTicketsDisabled = true // a resumed session brings its certificate along unverified
+	}
+	return c
 }
 
 func (w *wiring) limits() {
@@ -218,7 +251,21 @@ func (w *wiring) limits() {
 	s.Sender = &webhook.Sender{Client: webhook.NewClient(c.Webhooks.AllowNetworks), Timeout: c.Webhooks.Timeout}
 	s.PersonInFlight, s.PersonPerHour = c.Limits.PerPerson.InFlight, c.Limits.PerPerson.PerHour
 	s.CallerRate, s.CallerBurst = float64(c.Limits.PerCaller.Rate), c.Limits.PerCaller.Burst
+	s.PersonsPerCaller = c.Limits.PerCaller.PersonsPerHour
 	s.ResultTTL, s.PurgeOnDelivery = c.ResultTTL, c.PurgeOnDelivery
+}
+
+// auditFile finds out before the file is needed whether lines could be added to it, unless config has told what is wrong.
+func (w *wiring) auditFile(found config.Problems) {
+	const key = "audit_file"
+	if w.cfg.AuditFile == "" || slices.ContainsFunc(found, func(p config.Problem) bool { return p.Key == key }) {
+		return
+	}
+	if err := worker.CheckAudit(w.cfg.AuditFile); err != nil {
+		w.problems = append(w.problems, config.Problem{
+			File: w.path, Line: config.Line(w.path, key), Key: key, Text: fmt.Sprintf("names the file %s, which cannot be used: %v", w.cfg.AuditFile, err),
+		})
+	}
 }
 
 // publicKeys are what we publish for a provider.
