@@ -1,7 +1,9 @@
 # make test installs what the tests need and runs all of them; make demo shows the whole way of a step-up on this machine;
 # make crash does its worst to real processes for half an hour and writes deploy/RELIABILITY.md.
 
-PEERS := ciba/cibatest/peers
+# Programs written by others that the tests run: providers, receivers, makers of clients.
+PACKAGES := ciba/cibatest/peers cmd/stepup/testdata/client
+INSTALLED := $(PACKAGES:%=%/node_modules/.package-lock.json)
 
 .PHONY: test demo build crash deps redis curl node
 
@@ -17,7 +19,7 @@ build:
 crash: redis
 	go run ./cmd/crash -report deploy/RELIABILITY.md
 
-deps: redis curl $(PEERS)/node_modules/.package-lock.json
+deps: redis curl $(INSTALLED)
 
 redis:
 	@deploy/need.sh redis-server redis-server
@@ -28,7 +30,6 @@ curl:
 node:
 	@deploy/need.sh npm nodejs npm
 
-# Providers and receivers written by others, which the tests speak with.
-$(PEERS)/node_modules/.package-lock.json: $(PEERS)/package-lock.json | node
-	cd $(PEERS) && npm ci --no-audit --no-fund
+$(INSTALLED): %/node_modules/.package-lock.json: %/package-lock.json | node
+	cd $* && npm ci --no-audit --no-fund
 	@touch $@

@@ -28,7 +28,7 @@ func newKit(ctx context.Context, dir, program string) (*kit, error) {
 	k := &kit{dir: dir, program: program}
 	if program == "" {
 		k.program = filepath.Join(dir, "stepup")
-		if _, err := output(ctx, "go", "build", "-tags", "failpoints", "-o", k.program, "./cmd/stepup"); err != nil {
+		if _, err := output(ctx, "go", "build", "-tags", "failpoints", "-o", k.program, "stepup/cmd/stepup"); err != nil {
 			return nil, fmt.Errorf("building the program: %w", err)
 		}
 	}

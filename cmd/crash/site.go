@@ -66,10 +66,11 @@ limits:
 
 // openSite prepares everything but starts no process of the service.
 func openSite(ctx context.Context, k *kit, dir string, o setup) (s *site, err error) {
-	s = &site{kit: k, dir: dir, env: o.env}
+	opened := &site{kit: k, dir: dir, env: o.env}
+	s = opened
 	defer func() {
 		if err != nil {
-			s.close()
+			opened.close()
 		}
 	}()
 	for _, d := range []string{"redis", "secrets", "fail"} {

@@ -21,6 +21,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"stepup/ciba/cibatest/peers"
+	"stepup/worker/api/apitest"
 	"stepup/worker/redistest"
 )
 
@@ -264,6 +265,17 @@ func (s *site) curl(t *testing.T, path string, args ...string) answer {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		t.Fatalf("curl printed half an answer: %v", err)
+	}
+	method := http.MethodGet
+	if slices.Contains(args, "-d") {
+		method = http.MethodPost
+	}
+	q, err := http.NewRequest(method, path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := apitest.CheckAnswer(q, r.StatusCode, r.Header, body); err != nil {
+		t.Errorf("%s %s: not as documented: %v", method, path, err)
 	}
 	return answer{r.StatusCode, r.Header, body}
 }

@@ -14,6 +14,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"stepup/ciba/cibatest/peers"
+	"stepup/worker/api/apitest"
 )
 
 // The main job between programs that nobody here wrote. npm oidc-provider is the provider: private_key_jwt with ES256, ID
@@ -195,6 +196,9 @@ func wantVerified(t *testing.T, secrets []string, told post) {
 	t.Helper()
 	if id := told.header.Get("webhook-id"); !strings.HasPrefix(id, "evt_") {
 		t.Errorf("webhook-id %q", id)
+	}
+	if err := apitest.CheckWebhook(told.header, told.body); err != nil {
+		t.Errorf("the webhook is not as documented: %v", err)
 	}
 	if got := told.header.Get("Content-Type"); got != "application/json" {
 		t.Errorf("Content-Type %q", got)

@@ -19,7 +19,7 @@ import (
 	"testing"
 )
 
-const remedy = "run `npm ci` in ciba/cibatest/peers, or `make test` at the root"
+const remedy = "run `npm ci` in that folder, or `make test` at the root"
 
 // folder is where this file and the programs lie.
 func folder(t testing.TB) string {
@@ -36,10 +36,15 @@ func folder(t testing.TB) string {
 // has proved nothing.
 func Need(t testing.TB) {
 	t.Helper()
+	NeedIn(t, folder(t))
+}
+
+// NeedIn is Need for another folder with a package.json.
+func NeedIn(t testing.TB, dir string) {
+	t.Helper()
 	if _, err := exec.LookPath("node"); err != nil {
-		t.Fatalf("peers: node (20 or later) is not on the PATH: install it, then %s", remedy)
+		t.Fatalf("peers: node (20 or later) is not on the PATH; install it. For the packages of %s: %s", dir, remedy)
 	}
-	dir := folder(t)
 	var want struct {
 		Dependencies map[string]string `json:"dependencies"`
 	}
@@ -50,7 +55,7 @@ func Need(t testing.TB) {
 		}
 		readJSON(t, filepath.Join(dir, "node_modules", name, "package.json"), &have)
 		if have.Version != version {
-			t.Fatalf("peers: npm %s is %s and should be %s: %s", name, have.Version, version, remedy)
+			t.Fatalf("peers: npm %s in %s is %s and should be %s: %s", name, dir, have.Version, version, remedy)
 		}
 	}
 }
