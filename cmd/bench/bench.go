@@ -15,9 +15,10 @@ import (
 // bench is a run on its way.
 type bench struct {
 	settings
-	store  *redisStore
-	target target
-	say    func(format string, args ...any)
+	store   *redisStore
+	target  target
+	program *program // the service, when it has a process of its own and runs
+	say     func(format string, args ...any)
 
 	// Over the whole run, also outside of what is measured.
 	overlaps, early, strange int

@@ -96,7 +96,7 @@ func TestCreates(t *testing.T) {
 	}
 }
 
-// The report keeps the words around its tables, and says of each limit whether it is kept.
+// The report keeps the words around its tables, writes only the section that was asked for, and says of each limit whether it is kept.
 func TestReport(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report.md")
 	write := func(text string) {
@@ -118,36 +118,59 @@ func TestReport(t *testing.T) {
 			{Name: rowSelf, Values: num(90, 100, 200), Digits: 1, Ratio: true},
 			{Name: rowRedis, Values: []*float64{num(10)[0], nil, nil}, Digits: 1},
 			{Name: rowLateP99, Values: num(3, 1, 1), Ratio: true},
+			{Name: rowFaults, Values: num(0, 0, 0)},
+			{Name: rowGrown, Values: num(1, 3, 2)},
+			{Name: rowSlowGets, Values: []*float64{nil, num(1.1)[0], num(1.05)[0]}},
+			{Name: rowBeyondP99, Values: []*float64{num(9)[0], nil, nil}},
 		}}}, nil
 	}
-	write("no place for tables")
-	if err := report(t.Context(), file, io.Discard, measure); err == nil || ran != 0 {
+	polls, others := sections[0], sections[1]
+	missing := "before\n" + polls.begin + polls.end // and none of the callers'
+	write(missing)
+	if err := report(t.Context(), file, "", io.Discard, measure); err == nil || ran != 0 {
 		t.Errorf("a file without markers: %v after %d runs", err, ran)
 	}
-	write("before\n" + reportBegin + "\nold\n" + reportEnd + "\nafter\n")
+	if err := report(t.Context(), file, "callers", io.Discard, measure); err == nil || ran != 0 {
+		t.Errorf("a file without the section's markers: %v after %d runs", err, ran)
+	}
+	write("before\n" + polls.begin + "\nold\n" + polls.end + "\nbetween\n" + others.begin + "\nolder\n" + others.end + "\nafter\n")
+	got := func() string {
+		t.Helper()
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	if err := report(t.Context(), file, "callers", io.Discard, measure); err != nil || ran != len(callerParts) {
+		t.Errorf("one section: %v after %d runs", err, ran)
+	}
+	if text := got(); !strings.Contains(text, "\nold\n") || strings.Contains(text, "older") {
+		t.Errorf("the section alone is to be written:\n%s", text)
+	}
 	for range 2 { // the second time finds what the first has written
-		if err := report(t.Context(), file, io.Discard, measure); err != nil {
+		if err := report(t.Context(), file, "", io.Discard, measure); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for text, want := range map[string]int{
-		"before\n" + reportBegin: 1, reportEnd + "\nafter\n": 1, "old": 0,
-		"| CPU a poll, this process, µs | 90.0 | 100.0 | 200.0 | 0.90 | 0.45 |":       len(parts),
+		"before\n" + polls.begin: 1, polls.end + "\nbetween\n" + others.begin: 1, others.end + "\nafter\n": 1, "old": 0,
+		"| CPU a poll, this process, µs | 90.0 | 100.0 | 200.0 | 0.90 | 0.45 |":       len(parts) + len(callerParts),
 		"| CPU a poll, Go and Redis, ÷ baseline; " + few + " | ≤ 1.2 | 1.00 | kept |": 1,
 		"| CPU a poll, Go and Redis, ÷ naive; " + many + " | ≤ 0.5 | 0.50 | kept |":   1,
 		"| late p99 ÷ baseline; " + few + " | ≤ 1.5 | 3.00 | **missed** |":            1,
 		"| " + rowMemory + "; " + many + " | ≤ 2000 | – | not measured |":             1,
+		"| " + rowFaults + " | ≤ 0 | 0.00 | kept |":                                   1,
+		"| " + rowGrown + " | ≤ 1.2 | 3.00 | **missed** |":                            1, // the worst of the columns
+		"| " + rowSlowGets + " | ≤ 1.2 | 1.10 | kept |":                               1, // who is compared with is none of them
+		"| " + rowBeyondP99 + " | ≤ 100 | – | not measured |":                         1, // a column has none
 	} {
-		if n := strings.Count(string(got), text); n != want {
+		if n := strings.Count(got(), text); n != want {
 			t.Errorf("%d times, want %d: %s", n, want, text)
 		}
 	}
 	if t.Failed() {
-		t.Logf("%s", got)
+		t.Logf("%s", got())
 	}
 }
 
@@ -177,7 +200,7 @@ func TestFlags(t *testing.T) {
 		{"-interval 5ms -engine", 2, "10ms to 60s"},
 		{"-for 1ms", 2, "-for must be"},
 		{"-engine -naive", 2, "no meaning with -engine"},
-		{"-creates -baseline", 2, "compares nothing"},
+		{"-creates -baseline", 2, "compare nothing"},
 		{"-tls 3", 2, "-tls must be"},
 		{"-format html", 2, "-format must be"},
 		{"-report none.md", 1, "reading the report"},

@@ -122,11 +122,7 @@ func (b *bench) createTable(columns []creating) table {
 		{"Redis commands sent a create", 1, func(c creating) float64 { return c.used.sent / float64(c.n) }},
 		{"busy with other programs, % of the machine", 1, func(c creating) float64 { return 100 * c.used.others }},
 	} {
-		r := tableRow{Name: m.name, Digits: m.digits, Values: make([]*float64, len(columns))}
-		for i, c := range columns {
-			r.set(i, m.of(c))
-		}
-		t.Rows = append(t.Rows, r)
+		t.Rows = append(t.Rows, rowOf(columns, m.name, m.digits, func(c creating) (float64, bool) { return m.of(c), true }))
 	}
 	return t
 }

@@ -13,6 +13,7 @@ import (
 // inbox is a bank's webhook receiver in this process.
 type inbox struct {
 	url     string
+	secret  string // as its file holds it
 	secrets []webhook.Secret
 	server  *http.Server
 
@@ -21,7 +22,8 @@ type inbox struct {
 }
 
 func openInbox() (*inbox, error) {
-	secrets, err := webhook.ParseSecrets([]byte(webhook.NewSecret()))
+	secret := webhook.NewSecret()
+	secrets, err := webhook.ParseSecrets([]byte(secret))
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +31,7 @@ func openInbox() (*inbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &inbox{url: "http://" + l.Addr().String() + "/", secrets: secrets, at: map[string]time.Time{}}
+	in := &inbox{url: "http://" + l.Addr().String() + "/", secret: secret, secrets: secrets, at: map[string]time.Time{}}
 	in.server = &http.Server{Handler: http.HandlerFunc(in.receive), ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = in.server.Serve(l) }()
 	return in, nil

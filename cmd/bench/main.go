@@ -2,10 +2,11 @@
 // provider, which runs in a process of its own, and prints one table: the costs of a poll in this process and in Redis, how late
 // polls were, how long an approval takes to become a webhook, and what a step-up in flight weighs. With -baseline the same
 // provider is then polled by the least code that could do it, one goroutine a step-up and no storage, and with -naive by what a first
-// reader of the libraries' pages would write; the table has the ratios. With -creates the creates are measured instead of the polls, and
-// -report runs the whole set and writes deploy/PERFORMANCE.md.
+// reader of the libraries' pages would write; the table has the ratios. With -creates the creates are measured instead of the polls, with
+// -callers and -slow the program's HTTP edge, with -records a caller's long list, and -report runs the whole set and writes
+// deploy/PERFORMANCE.md.
 //
-// What is measured is wired as `stepup serve` wires it. Everything is on loopback and ends by itself.
+// What is measured is wired as `stepup serve` wires it, or is that program. Everything is on loopback and ends by itself.
 package main
 
 import (
@@ -16,6 +17,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -35,19 +37,33 @@ Keeps step-ups in flight against a simulated provider and prints what polling th
 
 With -creates a run is: creates with 1, 8, 32 and 128 callers side by side, each -for; nothing is polled meanwhile.
 
+-callers and -slow build the program and run it in a process of its own, between a load generator with a webhook receiver (this process), the
+simulated provider, whose /bc-auth takes 50 ms, and Redis. Requests are due at moments that were fixed before, and a time counts from
+that moment: who waits behind a slow answer has waited. What the provider itself took, by its own clock, is taken off.
+
+  -callers  500 creates a second for -for beside 200 long-polling readers, over plain HTTP/1.1 and over TLS with HTTP/2; people approve, readers
+            and webhooks are told
+  -slow     100 creates and 100 gets a second beside 500 connections that send a byte of a header or of a body each second or never read;
+            each kind for -for, with as long a time without them before
+  -records  -n step-ups of one caller: creates before and after, and pages of its list, each -for; the core without HTTP in front
+
 Lateness is taken at the provider, the same way for both: arrival - (previous answer + interval), in that process's clock.
 An approval counts from the moment the provider answers with tokens. CPU is user + system time. Commands that Redis runs
 inside scripts are mostly asynq's heartbeat, every 5 s. Numbers of a busy machine are
 noisy: compare the columns of one run, not two runs, and look at how busy the machine was with other programs. In every column a poll's
 CPU is all that the process used: garbage collection, timers, scheduling and system calls are in it.
 
-Exit code: 0; 1 when polls overlapped or came early, a webhook did not come, or the run failed; 2 for wrong flags.
+Exit code: 0; 1 when polls overlapped or came early, a webhook did not come, a caller got an error, or the run failed; 2 for wrong flags.
 
 Examples:
   go run ./cmd/bench -n 10000 -interval 5s -for 60s -baseline -naive
   go run ./cmd/bench -creates -for 5s
   go run ./cmd/bench -n 1000 -tls 2 -baseline
+  go run ./cmd/bench -callers -for 20s
+  go run ./cmd/bench -slow -for 12s
+  go run ./cmd/bench -records -n 100000 -for 3s
   go run ./cmd/bench -report deploy/PERFORMANCE.md
+  go run ./cmd/bench -report deploy/PERFORMANCE.md -section callers
   go run ./cmd/bench -n 50000 -engine -cpuprofile cpu.pprof
   go run ./cmd/bench -redis redis://127.0.0.1:6379/5
 
@@ -64,9 +80,15 @@ type settings struct {
 	baseline   bool
 	naive      bool
 	creates    bool
-	tls        string // HTTP version under TLS; empty: no TLS
+	callers    bool
+	slow       bool
+	records    bool
+	program    string        // that serves; empty: built from the source
+	bcAuth     time.Duration // how long the simulated provider takes at least for it
+	tls        string        // HTTP version under TLS; empty: no TLS
 	format     string
 	report     string
+	section    string // of the report; empty: all
 	cpuprofile string
 	memprofile string
 }
@@ -90,7 +112,7 @@ func command(ctx context.Context, args []string, out, progress io.Writer) int {
 		return 2
 	}
 	if s.report != "" {
-		err = report(ctx, s.report, progress, func(ctx context.Context, args []string) (tables, error) { return runSelf(ctx, args, progress) })
+		err = report(ctx, s.report, s.section, progress, func(ctx context.Context, args []string) (tables, error) { return runSelf(ctx, args, progress) })
 	} else {
 		err = run(ctx, s, out, progress)
 	}
@@ -112,9 +134,14 @@ func parse(args []string, errs io.Writer) (settings, error) {
 	f.BoolVar(&s.baseline, "baseline", false, "measure also the least code that could poll, and print the ratio")
 	f.BoolVar(&s.naive, "naive", false, "measure also what a first reader of the libraries' pages would write, and print the ratio")
 	f.BoolVar(&s.creates, "creates", false, "measure creates instead of polls")
+	f.BoolVar(&s.callers, "callers", false, "measure the HTTP edge under many creates and long polls")
+	f.BoolVar(&s.slow, "slow", false, "measure what slow connections cost the others")
+	f.BoolVar(&s.records, "records", false, "measure creates and lists of a caller that has -n step-ups")
+	f.StringVar(&s.program, "program", "", "the `file` of the stepup program, for -callers and -slow (default: built from the source)")
 	f.StringVar(&s.tls, "tls", "", "speak with the simulated provider by TLS and this version of HTTP: 1.1 or 2 (default: HTTP/1.1 without TLS)")
 	f.StringVar(&s.format, "format", "text", "of the tables: text, markdown or json")
-	f.StringVar(&s.report, "report", "", "run the set of measurements, about eight minutes, and write its tables between the markers in this `file`")
+	f.StringVar(&s.report, "report", "", "run the set of measurements, about twelve minutes, and write its tables between the markers in this `file`")
+	f.StringVar(&s.section, "section", "", "with -report: measure and write this section alone, polls or callers")
 	f.BoolVar(&s.engine, "engine", false, "answer polls in this process, without HTTP, signatures and JSON: the cost of the engine alone")
 	f.StringVar(&s.cpuprofile, "cpuprofile", "", "write a CPU profile of the service's steady part to this `file`")
 	f.StringVar(&s.memprofile, "memprofile", "", "write a profile of the service's heap with everything in flight to this `file`")
@@ -141,7 +168,17 @@ func (s settings) check(rest []string) error {
 	}
 	no(len(rest) > 0, "there are only flags; -h shows them")
 	no(s.engine && (s.naive || s.tls != ""), "-naive and -tls have no meaning with -engine")
-	no(s.creates && (s.baseline || s.naive), "-creates compares nothing")
+	modes := 0
+	for _, mode := range []bool{s.creates, s.callers, s.slow, s.records} {
+		if mode {
+			modes++
+		}
+	}
+	no(modes > 1, "-creates, -callers, -slow and -records are runs of their own")
+	no(modes > 0 && (s.baseline || s.naive), "-creates, -callers, -slow and -records compare nothing")
+	no((s.callers || s.slow) && s.engine, "-callers and -slow need a provider to speak with")
+	no((s.callers || s.slow) && s.cpuprofile+s.memprofile != "", "the service has a process of its own with -callers and -slow, which is not profiled")
+	no(s.section != "" && !slices.ContainsFunc(sections, func(c section) bool { return c.name == s.section }), "-section must be polls or callers")
 	no(s.tls != "" && s.tls != "1.1" && s.tls != "2", "-tls must be 1.1 or 2")
 	no(s.format != "text" && s.format != "markdown" && s.format != "json", "-format must be text, markdown or json")
 	no(s.n < 1 || s.n > 200_000, "-n must be 1 to 200000")
@@ -160,16 +197,29 @@ func (s settings) bound() time.Duration {
 			phases++
 		}
 	}
-	if s.creates {
+	switch {
+	case s.creates:
 		phases = time.Duration(len(callers))
+	case s.callers:
+		phases = 2
+	case s.slow:
+		phases = 2 * time.Duration(len(slowKinds))
+	case s.records:
+		phases = 6
+		return phases*s.steady + time.Duration(s.n)*2*time.Millisecond + 3*time.Minute
 	}
 	return phases*(s.steady+4*s.interval+time.Duration(s.n)*10*time.Millisecond) + 3*time.Minute
 }
 
 // run is one run of the benchmark.
 func run(ctx context.Context, s settings, out, progress io.Writer) error {
-	if s.creates {
+	switch {
+	case s.creates:
 		s.interval = time.Minute // so that nothing is polled meanwhile
+	case s.callers, s.slow:
+		s.bcAuth = heldFor
+	case s.records:
+		s.engine = true
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.bound())
 	defer cancel()
@@ -186,9 +236,14 @@ func run(ctx context.Context, s settings, out, progress io.Writer) error {
 
 	say := func(format string, args ...any) { fmt.Fprintf(progress, format+"\n", args...) }
 	b := &bench{settings: s, store: store, target: t, say: say}
-	if s.creates {
-		tables, err := b.createTables(ctx)
-		return errors.Join(err, tables.print(out, s.format))
+	for _, mode := range []struct {
+		wanted bool
+		tables func(context.Context) (tables, error)
+	}{{s.creates, b.createTables}, {s.callers, b.callersTables}, {s.slow, b.slowTables}, {s.records, b.recordTables}} {
+		if mode.wanted {
+			tables, err := mode.tables(ctx)
+			return errors.Join(err, tables.print(out, s.format))
+		}
 	}
 	columns, err := b.columns(ctx)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 type snapshot struct {
 	at                  time.Time
 	self, target, redis time.Duration // CPU, user + system
+	service             time.Duration // the same of the service, where it has a process of its own
 	sent                int64         // commands that the service has sent to Redis
 	run                 int64         // commands that Redis has run, those inside of scripts too, our INFO left out
 	memory              int64         // Redis's used_memory, bytes
@@ -37,7 +38,10 @@ func (b *bench) snapshot(ctx context.Context) (s snapshot, err error) {
 	}
 	s.target, s.connections = target.CPU, target.Connections
 	s.readRuntime()
-	s.rss, s.machine, s.sent = residentSet(), machineCPU(), b.store.sent.Load()
+	s.rss, s.machine, s.sent = residentSet("self"), machineCPU(), b.store.sent.Load()
+	if b.program != nil {
+		s.service = b.program.cpu()
+	}
 	info, err := b.store.admin.Info(ctx, "all").Result()
 	if err != nil {
 		return s, fmt.Errorf("reading Redis's INFO: %w", err)
@@ -92,6 +96,7 @@ func (s *snapshot) readInfo(info string) error {
 type spent struct {
 	seconds             float64
 	self, target, redis time.Duration
+	service             time.Duration
 	sent, run           float64 // Redis commands
 	allocated, objects  float64
 	connections         float64
@@ -101,13 +106,13 @@ type spent struct {
 func (s snapshot) since(earlier snapshot) spent {
 	u := spent{
 		seconds: s.at.Sub(earlier.at).Seconds(),
-		self:    s.self - earlier.self, target: s.target - earlier.target, redis: s.redis - earlier.redis,
+		self:    s.self - earlier.self, target: s.target - earlier.target, redis: s.redis - earlier.redis, service: s.service - earlier.service,
 		allocated: float64(s.allocated - earlier.allocated), objects: float64(s.objects - earlier.objects),
 		connections: float64(s.connections - earlier.connections),
 		sent:        float64(s.sent - earlier.sent), run: float64(s.run - earlier.run), others: -1,
 	}
 	if s.machine > 0 {
-		busy := s.machine - earlier.machine - u.self - u.target - u.redis
+		busy := s.machine - earlier.machine - u.self - u.target - u.redis - u.service
 		u.others = max(0, busy.Seconds()/(u.seconds*float64(runtime.NumCPU())))
 	}
 	return u
@@ -122,7 +127,7 @@ func (u spent) beyond(idle spent) spent {
 	less := func(all, rest time.Duration) time.Duration { return max(0, all-time.Duration(share*float64(rest))) }
 	return spent{
 		seconds: u.seconds, others: u.others,
-		self: less(u.self, idle.self), target: less(u.target, idle.target), redis: less(u.redis, idle.redis),
+		self: less(u.self, idle.self), target: less(u.target, idle.target), redis: less(u.redis, idle.redis), service: less(u.service, idle.service),
 		allocated: max(0, u.allocated-share*idle.allocated), objects: max(0, u.objects-share*idle.objects),
 		connections: u.connections,
 		sent:        max(0, u.sent-share*idle.sent), run: max(0, u.run-share*idle.run),
@@ -143,9 +148,9 @@ func sorted(values []time.Duration) []time.Duration {
 	return values
 }
 
-// residentSet is Linux's second number of statm, in bytes; 0 elsewhere.
-func residentSet() int64 {
-	raw, err := os.ReadFile("/proc/self/statm")
+// residentSet is the second number of Linux's statm of a process, in bytes; 0 elsewhere.
+func residentSet(process string) int64 {
+	raw, err := os.ReadFile("/proc/" + process + "/statm")
 	if err != nil {
 		return 0
 	}
@@ -170,11 +175,30 @@ func machineCPU() time.Duration {
 		if i == 0 || i == 4 || i == 5 || i > 8 {
 			continue
 		}
-		ticks, _ := strconv.ParseInt(field, 10, 64)
-		busy += ticks
+		n, _ := strconv.ParseInt(field, 10, 64)
+		busy += n
 	}
-	return time.Duration(busy) * 10 * time.Millisecond // USER_HZ is 100 wherever Go runs on Linux
+	return ticks(busy)
 }
+
+// processCPU is what a process has used, user + system, from Linux's stat; 0 elsewhere.
+func processCPU(process string) time.Duration {
+	raw, err := os.ReadFile("/proc/" + process + "/stat")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(raw), ") ") // the name may hold spaces
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseInt(fields[11], 10, 64)
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	return ticks(user + system)
+}
+
+// ticks are a hundredth of a second: USER_HZ is 100 wherever Go runs on Linux.
+func ticks(n int64) time.Duration { return time.Duration(n) * 10 * time.Millisecond }
 
 // pause waits, unless ctx ends first.
 func pause(ctx context.Context, d time.Duration) error {

@@ -17,6 +17,7 @@ import (
 
 // redisStore is the Redis of a run.
 type redisStore struct {
+	url     string
 	options *redis.Options
 	admin   *redis.Client // for INFO alone
 	sent    atomic.Int64  // commands over all clients
@@ -33,6 +34,7 @@ func openRedis(ctx context.Context, url string) (*redisStore, error) {
 		return nil, errors.New("-redis is not a redis://, rediss:// or unix:// URL") // err may quote a password
 	}
 	s := newStore(o)
+	s.url = url
 	n, err := s.admin.DBSize(ctx).Result()
 	if err == nil && n > 0 {
 		err = fmt.Errorf("it holds %d keys; give an empty database, it is emptied at the end", n)
@@ -62,6 +64,7 @@ func ownRedis() (*redisStore, error) {
 		return nil, fmt.Errorf("no -redis was given, and one of our own cannot be had: %w", err)
 	}
 	s := newStore(&redis.Options{Addr: addr})
+	s.url = "redis://" + addr + "/0"
 	s.close = func() {
 		s.admin.Close()
 		stop()

@@ -14,11 +14,18 @@ import (
 	"time"
 )
 
-// The report's tables stand between these lines of its file; the words around them are people's.
-const (
-	reportBegin = "<!-- measured: begin -->"
-	reportEnd   = "<!-- measured: end -->"
-)
+// section is a part of the report: its tables stand between two lines of the file, and the words around them are people's.
+type section struct {
+	name       string
+	begin, end string
+	parts      []part
+	limits     func() []limit
+}
+
+var sections = []section{
+	{"polls", "<!-- measured: begin -->", "<!-- measured: end -->", parts, limits},
+	{"callers", "<!-- measured, callers: begin -->", "<!-- measured, callers: end -->", callerParts, callerLimits},
+}
 
 // part is one run of the report, in a process of its own, so that no run weighs what an earlier one left.
 type part struct {
@@ -52,10 +59,12 @@ type limit struct {
 	of    func(found map[string]table) (float64, bool)
 }
 
+// atService is the number in the first column of a part's row.
+func atService(part, row string) func(map[string]table) (float64, bool) {
+	return func(found map[string]table) (float64, bool) { return found[part].value(row, 0) }
+}
+
 func limits() []limit {
-	cell := func(part, row string) func(map[string]table) (float64, bool) {
-		return func(found map[string]table) (float64, bool) { return found[part].value(row, 0) }
-	}
 	var list []limit
 	loads := []string{few, many, most}
 	for _, load := range loads {
@@ -76,13 +85,13 @@ func limits() []limit {
 		list = append(list, limit{"late p99 ÷ baseline; " + load, 1.5, false, func(f map[string]table) (float64, bool) { return f[load].ratio(rowLateP99, "baseline") }})
 	}
 	return append(list,
-		limit{rowRSS + "; " + many, 20, false, cell(many, rowRSS)},
-		limit{rowMemory + "; " + many, 2000, false, cell(many, rowMemory)},
+		limit{rowRSS + "; " + many, 20, false, atService(many, rowRSS)},
+		limit{rowMemory + "; " + many, 2000, false, atService(many, rowMemory)},
 		limit{"creates/s, 32 at once", 1000, true, func(f map[string]table) (float64, bool) { return f[creates].value(rowCreates, 2) }},
-		limit{rowToldP50 + "; " + few, 5, false, cell(few, rowToldP50)},
-		limit{rowToldP99 + "; " + few, 25, false, cell(few, rowToldP99)},
-		limit{rowToldP50 + "; " + many, 5, false, cell(many, rowToldP50)},
-		limit{rowToldP99 + "; " + many, 25, false, cell(many, rowToldP99)},
+		limit{rowToldP50 + "; " + few, 5, false, atService(few, rowToldP50)},
+		limit{rowToldP99 + "; " + few, 25, false, atService(few, rowToldP99)},
+		limit{rowToldP50 + "; " + many, 5, false, atService(many, rowToldP50)},
+		limit{rowToldP99 + "; " + many, 25, false, atService(many, rowToldP99)},
 	)
 }
 
@@ -126,27 +135,56 @@ func (t table) cpuOver(column string) (float64, bool) {
 	return over * all / own, true
 }
 
-// report measures every part and writes the tables into the file.
-func report(ctx context.Context, file string, progress io.Writer, measure func(context.Context, []string) (tables, error)) error {
-	text, err := os.ReadFile(file)
+// report measures every part of the section, or of all, and writes the tables into the file.
+func report(ctx context.Context, file, only string, progress io.Writer, measure func(context.Context, []string) (tables, error)) error {
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("reading the report: %w", err)
 	}
-	head, rest, ok := strings.Cut(string(text), reportBegin)
-	_, tail, ends := strings.Cut(rest, reportEnd)
-	if !ok || !ends {
-		return fmt.Errorf("reading the report: %s has no lines %q and %q for the tables to stand between", file, reportBegin, reportEnd)
+	text := string(raw)
+	var wanted []section
+	for _, s := range sections {
+		if only != "" && s.name != only {
+			continue
+		}
+		if _, _, _, ok := s.in(text); !ok {
+			return fmt.Errorf("reading the report: %s has no lines %q and %q for the tables to stand between", file, s.begin, s.end)
+		}
+		wanted = append(wanted, s)
 	}
+	for _, s := range wanted {
+		body, err := s.measured(ctx, progress, measure)
+		if err != nil {
+			return err
+		}
+		head, _, tail, _ := s.in(text)
+		text = head + s.begin + "\n\n" + body + s.end + tail
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	return nil
+}
+
+// in finds the section's place.
+func (s section) in(text string) (head, body, tail string, ok bool) {
+	head, rest, begins := strings.Cut(text, s.begin)
+	body, tail, ends := strings.Cut(rest, s.end)
+	return head, body, tail, begins && ends
+}
+
+// measured is what stands between the section's lines.
+func (s section) measured(ctx context.Context, progress io.Writer, measure func(context.Context, []string) (tables, error)) (string, error) {
 	found := map[string]table{}
 	var body bytes.Buffer
-	for _, p := range parts {
+	for _, p := range s.parts {
 		fmt.Fprintf(progress, "%s: %s\n", p.name, p.args)
 		ts, err := measure(ctx, strings.Fields(p.args))
 		if err != nil {
-			return fmt.Errorf("measuring %q: %w", p.name, err)
+			return "", fmt.Errorf("measuring %q: %w", p.name, err)
 		}
 		if len(ts) == 0 {
-			return fmt.Errorf("measuring %q: no table", p.name)
+			return "", fmt.Errorf("measuring %q: no table", p.name)
 		}
 		found[p.name] = ts[0]
 		fmt.Fprintf(&body, "### %s\n\n`go run ./cmd/bench %s`\n\n", p.name, p.args)
@@ -154,23 +192,18 @@ func report(ctx context.Context, file string, progress io.Writer, measure func(c
 			ts = ts[:1] // what Redis holds is told once
 		}
 		if err := ts.print(&body, "markdown"); err != nil {
-			return err
+			return "", err
 		}
 		fmt.Fprintln(&body)
 	}
-	var out bytes.Buffer
-	fmt.Fprintf(&out, "%s%s\n\n%s\n%s%s%s", head, reportBegin, judged(found), &body, reportEnd, tail)
-	if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	return nil
+	return judged(s.limits(), found) + "\n" + body.String(), nil
 }
 
 // judged holds what was found against the limits.
-func judged(found map[string]table) string {
+func judged(limits []limit, found map[string]table) string {
 	var b strings.Builder
 	fmt.Fprint(&b, "### Against the limits\n\n| | limit | measured | |\n| --- | ---: | ---: | --- |\n")
-	for _, l := range limits() {
+	for _, l := range limits {
 		sign, verdict, measured := "≤", "not measured", "–"
 		if l.least {
 			sign = "≥"

@@ -90,12 +90,8 @@ func (b *bench) tables(columns []*column) tables {
 		main.Columns = append(main.Columns, c.name)
 	}
 	for _, m := range measuredRows() {
-		r := tableRow{Name: m.name, Digits: m.digits, Ratio: m.ratio, Values: make([]*float64, len(columns))}
-		for i, c := range columns {
-			if v, ok := m.of(c); ok {
-				r.set(i, v)
-			}
-		}
+		r := rowOf(columns, m.name, m.digits, m.of)
+		r.Ratio = m.ratio
 		main.Rows = append(main.Rows, r)
 	}
 	keys := table{Title: "What Redis holds with everything in flight, by its MEMORY USAGE", Columns: []string{"keys a step-up", "bytes a key", "bytes a step-up"}}

@@ -90,12 +90,16 @@ func (b *bench) start(ctx context.Context, inbox *inbox) (w *worker.Worker, stop
 	}
 	// Shards fill unevenly, the more so the fewer there are: what is measured must not queue.
 	room := b.n*3/2 + 2000
+	role := worker.RoleAll
+	if b.records {
+		role = worker.RoleAPI // the step-ups are there to be listed
+	}
 	w, err = worker.New(worker.Options{
-		Store: store, Queue: queue, Lease: lease, Shards: 8, MaxInFlight: room, MaxInFlightTotal: 2 * room, Role: worker.RoleAll,
+		Store: store, Queue: queue, Lease: lease, Shards: 8, MaxInFlight: room, MaxInFlightTotal: 2 * room, Role: role,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}, worker.Settings{
 		Providers: map[string]worker.ProviderSettings{"simulated": {Provider: b.target, Interval: b.interval}},
-		Callers: map[string]worker.Caller{"bench": {Providers: []string{"simulated"}, Webhooks: []worker.Webhook{{
+		Callers: map[string]worker.Caller{"bench": {Providers: []string{"simulated"}, MayList: b.records, Webhooks: []worker.Webhook{{
 			Name: "inbox", Events: []string{"step_up.*"}, Endpoint: webhook.Endpoint{URL: inbox.url, Secrets: inbox.secrets},
 		}}}},
 		Sealer:         sealer,

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,6 +56,7 @@ type simulation struct {
 	Interval int             `json:"interval"` // seconds
 	JWKS     json.RawMessage `json:"jwks"`     // our public keys
 	TLS      string          `json:"tls"`      // HTTP version under TLS; empty: no TLS
+	BCAuth   time.Duration   `json:"bc_auth"`  // how long /bc-auth takes at least
 }
 
 // simulated is what the simulated provider answers.
@@ -112,7 +112,9 @@ func serveSimulator(stdin *bufio.Reader, out io.Writer) error {
 		}
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", op)
+	slow := &holder{Handler: op, least: sim.BCAuth, held: map[string]time.Duration{}}
+	mux.Handle("/", slow)
+	mux.HandleFunc("GET /held", slow.tell)
 	mux.HandleFunc("GET /used", func(w http.ResponseWriter, _ *http.Request) {
 		cpu, _ := ownCPU()
 		_ = json.NewEncoder(w).Encode(consumption{cpu, connections.Load()})
@@ -159,7 +161,7 @@ func openTarget(ctx context.Context, s settings, errs io.Writer) (target, error)
 	if err != nil {
 		return nil, err
 	}
-	sim, err := startSimulator(simulation{Interval: int(s.interval / time.Second), JWKS: keys.Public(), TLS: s.tls}, errs)
+	sim, err := startSimulator(simulation{Interval: int(s.interval / time.Second), JWKS: keys.Public(), TLS: s.tls, BCAuth: s.bcAuth}, errs)
 	if err != nil {
 		return nil, fmt.Errorf("starting the simulated provider: %w", err)
 	}
@@ -210,9 +212,7 @@ func (s *simulator) trust() *tls.Config {
 	if len(s.CA) == 0 {
 		return nil
 	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(s.CA)
-	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	return believing(s.CA)
 }
 
 // connect makes the client under test, as `stepup serve` makes it for profile singpass.
@@ -258,6 +258,14 @@ func (s *simulator) approved(ctx context.Context) (map[string]time.Time, error) 
 		}
 	}
 	return at, nil
+}
+
+// held is how long the provider had each /bc-auth since it was last asked, by login hint.
+func (s *simulator) held(ctx context.Context) (held map[string]time.Duration, err error) {
+	if err = s.ask(ctx, http.MethodGet, "/held", &held); err != nil {
+		return nil, fmt.Errorf("reading how long /bc-auth was held: %w", err)
+	}
+	return held, nil
 }
 
 func (s *simulator) used(ctx context.Context) (u consumption, err error) {

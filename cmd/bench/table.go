@@ -28,6 +28,17 @@ type tables []table
 
 func (r *tableRow) set(column int, v float64) { r.Values[column] = &v }
 
+// rowOf makes a row of what each column measured; ok is false where a column has none.
+func rowOf[C any](columns []C, name string, digits int, of func(C) (v float64, ok bool)) tableRow {
+	r := tableRow{Name: name, Digits: digits, Values: make([]*float64, len(columns))}
+	for i, c := range columns {
+		if v, ok := of(c); ok {
+			r.set(i, v)
+		}
+	}
+	return r
+}
+
 // row is the table's row of that name; nil when there is none.
 func (t table) row(name string) *tableRow {
 	for i := range t.Rows {
