@@ -63,14 +63,15 @@ func TestUnderFire(t *testing.T) {
 	for _, v := range all {
 		asking.Go(func() { <-time.After(v.comes); v.askUnderFire(t) })
 	}
-	end := time.AfterFunc(fireTime, healed)
-	defer end.Stop()
+	over := make(chan struct{})
+	time.AfterFunc(fireTime, func() { defer close(over); healed() })
+	defer func() { <-over }()
 	for _, v := range all {
 		<-time.After(time.Until(start.Add(v.decides)))
 		v.decide()
 	}
 	asking.Wait()
-	<-time.After(time.Until(start.Add(fireTime)))
+	<-over
 
 	ends := map[string]int{}
 	f := &fireBooks{}
