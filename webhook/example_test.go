@@ -15,13 +15,17 @@ import (
 
 // A receiver: verify, keep the event, then answer 2xx.
 func ExampleRead() {
-	file := []byte(webhook.NewSecret() + "\n") // the bytes of the secrets file
-	secrets, err := webhook.ParseSecrets(file)
+	private, public := webhook.NewKeyPair()
+	secrets, err := webhook.ParseSecrets([]byte(private)) // the sender's file
+	if err != nil {
+		log.Fatal(err)
+	}
+	keys, err := webhook.ParseKeys([]byte(public)) // the receiver's file: whpk_ and whsec_ lines
 	if err != nil {
 		log.Fatal(err)
 	}
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		m, err := webhook.Read(r, secrets, time.Now())
+		m, err := webhook.Read(r, keys, time.Now())
 		if err != nil {
 			http.Error(w, "not verified", http.StatusUnauthorized)
 			return

@@ -25,15 +25,15 @@ func send(t *testing.T, s *Sender) Attempt {
 
 func TestSendIsStandardWebhook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		secrets := secretsOf(t, vectorSecret, NewSecret())
+		secrets := secretsOf(t, vectorSecret, NewSecret(), vectorPrivate)
 		var seen []http.Header
 		s, p := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.Method != "POST" || r.Host != "bank.example" || r.URL.RequestURI() != "/hook?a=b" || r.ContentLength != 15 {
 				t.Errorf("%s %s %s, %d bytes", r.Method, r.Host, r.URL, r.ContentLength)
 			}
 			seen = append(seen, r.Header)
-			for _, one := range secrets {
-				m, err := Read(r, []Secret{one}, time.Now())
+			for _, one := range Keys(secrets) {
+				m, err := Read(r, []Key{one}, time.Now())
 				if err != nil || m.ID != "evt_7K3" || string(m.Body) != `{"type":"test"}` {
 					t.Errorf("%+v, error %v", m, err)
 				}

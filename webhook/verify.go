@@ -1,11 +1,14 @@
 package webhook
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,15 +21,20 @@ const (
 	// maxMessage bytes of a body are read by Read; ours are far smaller.
 	maxMessage = 64 << 10
 	maxID      = 256
+	// maxSignatures of a header are looked at: each may cost a receiver a v1a verification by
+	// each of its keys, before anybody is known. Twice what a file may hold.
+	maxSignatures = 2 * maxKeys
 )
 
-// Verify tells a receiver whether a message came from a sender that has one of the secrets
+// Verify tells a receiver whether a message came from a sender that has one of the keys
 // and was sent within five minutes of now. A receiver must also remember the ids it has
 // seen: the same event is sent again until it is answered with 2xx.
 //
-// Each of the three headers must be there exactly once. Signatures of versions other than v1
-// are passed over. Comparison takes the same time wherever a signature differs.
-func Verify(h http.Header, body []byte, secrets []Secret, now time.Time) error {
+// Each of the three headers must be there exactly once. One signature that verifies is enough:
+// a v1 by a `whsec_` secret, compared in the same time wherever it differs, or a v1a by a
+// `whpk_` public key. Other versions are passed over. The first 32 signatures are looked at;
+// a sender that is in the middle of a rotation needs two or three.
+func Verify(h http.Header, body []byte, keys []Key, now time.Time) error {
 	id, err := single(h, headerID)
 	if err != nil {
 		return err
@@ -47,7 +55,7 @@ func Verify(h http.Header, body []byte, secrets []Secret, now time.Time) error {
 	if err := timely(timestamp, now); err != nil {
 		return err
 	}
-	if !matches(signatures, secrets, id, timestamp, body) {
+	if !matches(signatures, keys, content(id, timestamp, body)) {
 		return errors.New("verifying webhook: no signature matches")
 	}
 	return nil
@@ -83,31 +91,46 @@ func timely(timestamp string, now time.Time) error {
 
 // matches compares texts, not decoded bytes: base64 has several spellings of the same bytes,
 // and only the one that Sign writes is accepted.
-func matches(header string, secrets []Secret, id, timestamp string, body []byte) bool {
+func matches(header string, keys []Key, signed []byte) bool {
+	entries := strings.SplitN(header, " ", maxSignatures+1)
+	entries = entries[:min(len(entries), maxSignatures)]
 	found := false
-	for _, s := range secrets {
-		if s.key == nil {
-			continue
-		}
-		want := []byte(s.signature(id, timestamp, body))
-		for signature := range strings.SplitSeq(header, " ") {
-			if text, ok := strings.CutPrefix(signature, "v1,"); ok && hmac.Equal([]byte(text), want) {
-				found = true
+	for _, k := range keys {
+		switch {
+		case k.key == nil:
+		case k.asymmetric:
+			found = found || slices.ContainsFunc(entries, func(entry string) bool { return verifies(k.key(), entry, signed) })
+		default:
+			want := []byte(versionSymmetric + mac(k.key(), signed))
+			for _, entry := range entries {
+				if hmac.Equal([]byte(entry), want) {
+					found = true
+				}
 			}
 		}
 	}
 	return found
 }
 
+// verifies reports whether an entry of the header is the v1a signature of a public key's owner.
+func verifies(public ed25519.PublicKey, entry string, signed []byte) bool {
+	text, ok := strings.CutPrefix(entry, versionAsymmetric)
+	if !ok {
+		return false
+	}
+	signature, err := base64.StdEncoding.DecodeString(text)
+	return err == nil && base64.StdEncoding.EncodeToString(signature) == text && ed25519.Verify(public, signed, signature)
+}
+
 // Read is Verify for an HTTP handler: it reads the body, 64 KiB at most, and returns the
 // message once it is verified. Answer 2xx when the event is stored, 401 after an error; a
 // body that is too long is an *http.MaxBytesError.
-func Read(r *http.Request, secrets []Secret, now time.Time) (Message, error) {
+func Read(r *http.Request, keys []Key, now time.Time) (Message, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxMessage))
 	if err != nil {
 		return Message{}, fmt.Errorf("reading webhook: %w", err)
 	}
-	if err := Verify(r.Header, body, secrets, now); err != nil {
+	if err := Verify(r.Header, body, keys, now); err != nil {
 		return Message{}, err
 	}
 	return Message{ID: r.Header.Get(headerID), Body: body}, nil

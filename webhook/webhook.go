@@ -1,6 +1,6 @@
 // Package webhook makes one attempt to tell one receiver of one event: a signed
 // POST as Standard Webhooks 1.0.0 describes it. It also has what a receiver
-// written in Go needs: [Verify] and [Read].
+// written in Go needs: [ParseKeys], [Verify] and [Read].
 //
 // It trusts the operator who wrote the endpoint's URL and secrets. It does not
 // trust the receiver, its name server or its answer: every address is judged after

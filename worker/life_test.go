@@ -65,7 +65,7 @@ type attempted struct {
 func (d *desk) RoundTrip(q *http.Request) (*http.Response, error) {
 	body, _ := io.ReadAll(q.Body)
 	q.Body.Close()
-	if err := webhook.Verify(q.Header, body, d.secrets, time.Now()); err != nil {
+	if err := webhook.Verify(q.Header, body, webhook.Keys(d.secrets), time.Now()); err != nil {
 		d.t.Errorf("webhook does not verify: %v", err)
 	}
 	a := attempted{received{at: time.Now(), id: q.Header.Get("webhook-id"), body: body}, http.StatusOK}

@@ -165,7 +165,7 @@ type receiver struct {
 func (r *receiver) RoundTrip(q *http.Request) (*http.Response, error) {
 	body, _ := io.ReadAll(q.Body)
 	q.Body.Close()
-	if err := webhook.Verify(q.Header, body, r.secrets, time.Now()); err != nil {
+	if err := webhook.Verify(q.Header, body, webhook.Keys(r.secrets), time.Now()); err != nil {
 		r.t.Errorf("webhook does not verify: %v", err)
 	}
 	r.mu.Lock()

@@ -255,7 +255,7 @@ func (b *bank) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.strays++
 		return
 	}
-	m, err := webhook.Read(r, b.secrets, time.Now())
+	m, err := webhook.Read(r, webhook.Keys(b.secrets), time.Now())
 	h := hook{ID: m.ID}
 	if err == nil {
 		err = json.Unmarshal(m.Body, &h)

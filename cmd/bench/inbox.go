@@ -38,7 +38,7 @@ func openInbox() (*inbox, error) {
 }
 
 func (in *inbox) receive(w http.ResponseWriter, r *http.Request) {
-	m, err := webhook.Read(r, in.secrets, time.Now())
+	m, err := webhook.Read(r, webhook.Keys(in.secrets), time.Now())
 	if err != nil {
 		http.Error(w, "not verified", http.StatusUnauthorized)
 		return

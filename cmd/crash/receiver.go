@@ -33,7 +33,7 @@ type event struct {
 
 func openReceiver() (*receiver, error) {
 	in := &receiver{secret: webhook.NewSecret()}
-	secrets, err := webhook.ParseSecrets([]byte(in.secret))
+	keys, err := webhook.ParseKeys([]byte(in.secret))
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func openReceiver() (*receiver, error) {
 	}
 	in.url = "http://" + l.Addr().String() + "/hooks"
 	in.server = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		m, err := webhook.Read(r, secrets, time.Now())
+		m, err := webhook.Read(r, keys, time.Now())
 		if err != nil {
 			in.note(nil)
 			http.Error(w, "not verified", http.StatusUnauthorized)

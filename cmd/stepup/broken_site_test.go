@@ -59,6 +59,7 @@ func makeWrongLines(t *testing.T) {
 	short := base64.StdEncoding.EncodeToString(make([]byte, 16))
 	key, line := api.NewAPIKey()
 	secret := webhook.NewSecret()
+	private, public := webhook.NewKeyPair()
 	for name, content := range map[string]string{
 		"short-seal-key":    "seal k1 " + short + "\n" + seal[2],
 		"not-base64":        "seal k1 hunter2-hunter2-hunter2-hunter2\n" + seal[2],
@@ -74,7 +75,10 @@ func makeWrongLines(t *testing.T) {
 		"two-files-in-one":  line + "\n" + strings.TrimSpace(read(t, "secrets/ledger.whsec")) + "\n",
 		"no-prefix":         strings.TrimPrefix(secret, "whsec_") + "\n",
 		"short-secret":      "whsec_" + short + "\n",
-		"asymmetric":        "whsk_" + short + "\n",
+		"short-private":     "whsk_" + short + "\n",
+		"mixed-halves":      "whsk_" + base64.StdEncoding.EncodeToString(make([]byte, 64)) + "\n",
+		"public-key":        public + "\n",
+		"seed-as-secret":    private + "\n" + strings.Replace(private, "whsk_", "whsec_", 1) + "\n",
 		"not-padded":        strings.TrimRight(secret, "=") + "\n",
 		"same-secret-twice": secret + "\n" + secret + "\n",
 	} {

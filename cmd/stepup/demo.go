@@ -124,8 +124,8 @@ func (d *demo) inbox() (*inbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	secrets, err := webhook.ParseSecrets(file)
-	return &inbox{secrets: secrets, seen: map[string]bool{}, show: d.arrived}, err
+	keys, err := webhook.ParseKeys(file)
+	return &inbox{keys: keys, seen: map[string]bool{}, show: d.arrived}, err
 }
 
 func (d *demo) log() *slog.Logger {

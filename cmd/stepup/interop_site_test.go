@@ -30,6 +30,7 @@ type site struct {
 	dir       string
 	key       string   // of the caller
 	secrets   []string // of its webhook, all active
+	public    string   // what verifies the webhook's v1a signatures
 	redis     *redis.Client
 	providers map[string]*peers.Provider // by name: the content encryption of its ID tokens, in lower case
 	poll      string                     // the setting
@@ -94,7 +95,11 @@ func (s *site) makeSecrets(t *testing.T) {
 		s.stepup(t, "keygen", "--webhook", name)
 		s.secrets = append(s.secrets, strings.TrimSpace(string(s.read(t, name))))
 	}
-	s.write(t, "secrets/ledger.whsec", strings.Join(s.secrets, "\n")+"\n")
+	told := strings.Fields(s.stepup(t, "keygen", "--webhook", "secrets/next.whsk", "--kind", "ed25519"))
+	s.public = told[len(told)-1]
+	private := string(s.read(t, "secrets/next.whsk"))
+	s.write(t, "secrets/ledger.whsec", private+strings.Join(s.secrets, "\n")+"\n")
+	s.watchFor(private[strings.Index(private, "whsk_")+len("whsk_"):len(private)-1], "a webhook's private key")
 
 	s.watchFor(s.key, "the API key")
 	for _, secret := range s.secrets {
@@ -104,11 +109,11 @@ func (s *site) makeSecrets(t *testing.T) {
 		words := strings.Fields(line)
 		s.watchFor(words[len(words)-1], "a seal key")
 	}
-	var private struct{ Keys []struct{ D string } }
-	if err := json.Unmarshal(s.read(t, "secrets/private.jwks.json"), &private); err != nil || len(private.Keys) != 2 {
-		t.Fatalf("private.jwks.json: %d keys: %v", len(private.Keys), err)
+	var set struct{ Keys []struct{ D string } }
+	if err := json.Unmarshal(s.read(t, "secrets/private.jwks.json"), &set); err != nil || len(set.Keys) != 2 {
+		t.Fatalf("private.jwks.json: %d keys: %v", len(set.Keys), err)
 	}
-	for _, k := range private.Keys {
+	for _, k := range set.Keys {
 		s.watchFor(k.D, "a private key")
 	}
 }

@@ -155,7 +155,7 @@ func (p *person) wantTold(t *testing.T, status, reason string) map[string]any {
 	case <-time.After(10 * time.Second):
 		t.Fatalf("no webhook for a step-up that is %v", final["status"])
 	}
-	wantVerified(t, p.secrets, told)
+	wantVerified(t, p.secrets, p.public, told)
 
 	event := decode(t, "event", told.body)
 	wantMembers(t, "event", event, map[string]any{"type": "step_up." + status}, "timestamp", "data")
@@ -192,7 +192,7 @@ func (p *person) wantTold(t *testing.T, status, reason string) map[string]any {
 }
 
 // wantVerified wants both libraries to accept the webhook with each active secret alone, and to refuse a changed byte.
-func wantVerified(t *testing.T, secrets []string, told post) {
+func wantVerified(t *testing.T, secrets []string, public string, told post) {
 	t.Helper()
 	if id := told.header.Get("webhook-id"); !strings.HasPrefix(id, "evt_") {
 		t.Errorf("webhook-id %q", id)
@@ -224,6 +224,12 @@ func wantVerified(t *testing.T, secrets []string, told post) {
 		if peers.Verify(t, secret, told.header, changed) == nil {
 			t.Errorf("secret %d: npm standardwebhooks accepts a changed byte", i)
 		}
+	}
+	if err := peers.Verify(t, public, told.header, told.body); err != nil {
+		t.Errorf("v1a: Node's crypto: %v", err)
+	}
+	if peers.Verify(t, public, told.header, changed) == nil {
+		t.Error("v1a: Node's crypto accepts a changed byte")
 	}
 }
 

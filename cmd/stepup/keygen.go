@@ -25,7 +25,8 @@ const (
 type keygenCmd struct {
 	Out     string `placeholder:"DIR" help:"Folder for private.jwks.json, public.jwks.json and seal.keys; made if it is not there."`
 	Rotate  string `enum:",sig,enc,seal" default:"" placeholder:"USE" help:"Add the next key: sig or enc to the folder's private.jwks.json, seal to its seal.keys."`
-	Webhook string `placeholder:"FILE" help:"Write a new webhook secret to this file."`
+	Webhook string `placeholder:"FILE" help:"Write new keys that sign webhooks to this file."`
+	Kind    string `enum:"hmac,ed25519,both" default:"hmac" placeholder:"KIND" help:"What --webhook makes: hmac (default), a whsec_ secret that receivers have too; ed25519, a whsk_ key, and prints the whpk_ line that receivers verify with; or both, which sign side by side."`
 }
 
 func (keygenCmd) Help() string {
@@ -37,19 +38,30 @@ hour), move it to the front, and it signs. --rotate enc adds a key in front: it 
 still decrypts. --rotate seal adds a seal key at the end: when every process has it, move it to the front. SIGHUP makes a
 running service read the files.
 
+--webhook writes what signs webhooks. With hmac (signatures v1) the receiver gets the same file. With ed25519 (v1a) the file is
+yours alone: the receiver gets the line that begins with whpk_. All lines of a file sign, so put a new one below the old ones
+until every receiver has changed.
+
 Examples:
   stepup keygen --out secrets
   stepup keygen --out secrets --rotate sig
-  stepup keygen --webhook secrets/ledger.whsec`
+  stepup keygen --webhook secrets/ledger.whsec
+  stepup keygen --webhook secrets/ledger.whsk --kind ed25519`
 }
 
 func (c keygenCmd) Run(e *env) error {
 	if c.Out == "" && (c.Webhook == "" || c.Rotate != "") {
 		return usageError{"keygen needs --out DIR, or --webhook FILE (try `stepup keygen --help`)"}
 	}
+	if c.Webhook == "" && c.Kind != "hmac" {
+		return usageError{"--kind is for --webhook FILE, which is not there; add it or leave --kind out"}
+	}
 	var written []string
+	var public string
 	if c.Webhook != "" {
-		if err := writeNew(c.Webhook, []byte(webhook.NewSecret()+"\n"), 0o600); err != nil {
+		var lines string
+		lines, public = newWebhookKeys(c.Kind)
+		if err := writeNew(c.Webhook, []byte(lines), 0o600); err != nil {
 			return err
 		}
 		written = append(written, c.Webhook)
@@ -68,7 +80,24 @@ func (c keygenCmd) Run(e *env) error {
 	for _, path := range written {
 		fmt.Fprintln(e.stdout, "wrote", path)
 	}
+	if public != "" {
+		fmt.Fprintln(e.stdout, public)
+	}
 	return nil
+}
+
+// newWebhookKeys are the lines of a secrets file, and the line that receivers get where it is not the same. It stands in
+// the file too, so that it can be given out later.
+func newWebhookKeys(kind string) (lines, public string) {
+	if kind != "ed25519" {
+		lines = webhook.NewSecret() + "\n"
+	}
+	if kind != "hmac" {
+		var private string
+		private, public = webhook.NewKeyPair()
+		lines += "# receivers verify with " + public + "\n" + private + "\n"
+	}
+	return lines, public
 }
 
 // newKeys fills a folder in which none of its files exists yet.

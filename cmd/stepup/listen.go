@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,41 +19,69 @@ import (
 )
 
 type listenCmd struct {
-	Listen string `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where to listen (default ${default})."`
-	Secret string `required:"" placeholder:"FILE" help:"The webhook's secrets file: one whsec_ line each."`
-
-	PublicKey string `placeholder:"KEY" hidden:"" help:"For v1a signatures, which this version does not have."`
+	Listen    string `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where to listen (default ${default})."`
+	Secret    string `placeholder:"FILE" help:"The webhook's secrets file: whsec_ lines verify v1, whsk_ lines v1a."`
+	PublicKey string `placeholder:"KEY" help:"What verifies v1a: a whpk_ line, as keygen prints it, or a file with some."`
 }
 
 func (listenCmd) Help() string {
 	return `A receiver for trying things out: every path takes webhooks. Each is verified (Standard Webhooks) and printed, answered 204
-when it is good and 401 when it is not.
+when it is good and 401 when it is not. One signature that verifies is enough.
 
-Example:
+Examples:
   stepup keygen --webhook ledger.whsec
   stepup listen --secret ledger.whsec
+  stepup listen --public-key whpk_…
 and in the configuration: url: http://127.0.0.1:9090/hooks, secrets_file: ledger.whsec, development: true`
 }
 
 func (c listenCmd) Run(e *env) error {
-	if c.PublicKey != "" {
-		return usageError{"--public-key is for v1a signatures, which this version does not have; remove it"}
-	}
-	file, err := os.ReadFile(c.Secret)
+	keys, err := c.keys()
 	if err != nil {
 		return err
-	}
-	secrets, err := webhook.ParseSecrets(file)
-	if err != nil {
-		return fmt.Errorf("%s: %w", c.Secret, err)
 	}
 	l, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(e.stdout, "webhooks are awaited at http://%s/\n", l.Addr())
-	in := &inbox{secrets: secrets, seen: map[string]bool{}, show: func(n news) { n.print(e.stdout) }}
+	in := &inbox{keys: keys, seen: map[string]bool{}, show: func(n news) { n.print(e.stdout) }}
 	return serveHTTP(e.ctx, l, api.NewHTTPServer(in, e.log))
+}
+
+// keys are what a webhook may be verified with.
+func (c listenCmd) keys() ([]webhook.Key, error) {
+	if c.Secret == "" && c.PublicKey == "" {
+		return nil, usageError{"listen needs --secret FILE, --public-key KEY or both (try `stepup listen --help`)"}
+	}
+	var all []webhook.Key
+	if c.Secret != "" {
+		file, err := os.ReadFile(c.Secret)
+		if err != nil {
+			return nil, err
+		}
+		secrets, err := webhook.ParseSecrets(file)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Secret, err)
+		}
+		all = webhook.Keys(secrets)
+	}
+	if c.PublicKey != "" {
+		text, from := []byte(c.PublicKey), "--public-key"
+		if !strings.HasPrefix(c.PublicKey, "whpk_") {
+			from = c.PublicKey
+			var err error
+			if text, err = os.ReadFile(from); err != nil {
+				return nil, err
+			}
+		}
+		more, err := webhook.ParseKeys(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", from, err)
+		}
+		all = append(all, more...)
+	}
+	return all, nil
 }
 
 // serveHTTP serves until ctx ends.
@@ -81,8 +110,8 @@ type news struct {
 
 // inbox is a receiver of webhooks: it verifies, remembers ids and shows what came.
 type inbox struct {
-	secrets []webhook.Secret
-	show    func(news)
+	keys []webhook.Key
+	show func(news)
 
 	mu   sync.Mutex
 	seen map[string]bool
@@ -90,7 +119,7 @@ type inbox struct {
 
 func (in *inbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
-	m, err := webhook.Read(r, in.secrets, now)
+	m, err := webhook.Read(r, in.keys, now)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -53,6 +54,8 @@ func TestServeTLS(t *testing.T) {
 		t.Errorf("our keys on the api listener, too: %v, %v", res, err)
 	}
 
+	private, _ := webhook.NewKeyPair()
+	write(t, w.dir, webhookFile, private+"\n")
 	selfSigned(t, dir, "second")
 	for _, part := range []string{".crt", ".key"} {
 		if err := os.Rename(dir+"/second"+part, dir+"/first"+part); err != nil {
@@ -61,18 +64,53 @@ func TestServeTLS(t *testing.T) {
 	}
 	w.hup <- os.Interrupt
 	eventually(t, "the new certificate is served", func() bool { return subject() == "second" })
+	keys, err := webhook.ParseSecrets([]byte(private))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []string{"http://" + public, "https://" + addr} {
+		res, err := insecure.Get(at + "/.well-known/webhook-jwks.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != http.StatusOK || string(got) != string(webhook.KeySet(keys)) {
+			t.Errorf("%s: the new webhook key: %d %s", at, res.StatusCode, got)
+		}
+	}
 	w.drain(t)
 }
 
 // listen verifies what arrives and says what it was.
 func TestInbox(t *testing.T) {
-	secret := webhook.NewSecret()
-	secrets, err := webhook.ParseSecrets([]byte(secret))
+	lines, public := newWebhookKeys("both")
+	secrets, err := webhook.ParseSecrets([]byte(lines))
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir := t.TempDir()
+	write(t, dir, "both", lines)
+	write(t, dir, "v1", lines[:strings.Index(lines, "#")])
+	write(t, dir, "public", "# ours\n"+public+"\n")
+	for name, c := range map[string]listenCmd{
+		"secrets": {Secret: dir + "/both"}, "v1": {Secret: dir + "/v1"}, "public key": {PublicKey: public},
+		"file of it": {PublicKey: dir + "/public"}, "both": {Secret: dir + "/v1", PublicKey: public},
+	} {
+		t.Run(name, func(t *testing.T) {
+			keys, err := c.keys()
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkInbox(t, keys, secrets)
+		})
+	}
+}
+
+func checkInbox(t *testing.T, keys []webhook.Key, secrets []webhook.Secret) {
+	t.Helper()
 	var out bytes.Buffer
-	in := &inbox{secrets: secrets, seen: map[string]bool{}, show: func(n news) { n.print(&out) }}
+	in := &inbox{keys: keys, seen: map[string]bool{}, show: func(n news) { n.print(&out) }}
 	send := func(body, signed string) int {
 		r := httptest.NewRequest(http.MethodPost, "/any/path", strings.NewReader(body))
 		now := time.Now()

@@ -130,6 +130,7 @@ func (s *service) edge() *api.Server {
 		Service:       s.worker,
 		Keys:          func(provider string) ([]byte, bool) { return s.now.Load().publicKeys(provider) },
 		ProviderNames: func() []string { return s.now.Load().providerNames() },
+		WebhookKeys:   func() []byte { return s.now.Load().webhookKeys },
 		Callers:       func() *api.Callers { return s.now.Load().callers },
 		Log:           s.log,
 	})

@@ -55,12 +55,12 @@ func prepare(t *testing.T, edit func(yaml string) string) *world {
 	}
 	key, line := api.NewAPIKey()
 	secret := webhook.NewSecret()
-	secrets, err := webhook.ParseSecrets([]byte(secret))
+	keys, err := webhook.ParseKeys([]byte(secret))
 	if err != nil {
 		t.Fatal(err)
 	}
 	op := w.provider(t)
-	in := httptest.NewServer(&inbox{secrets: secrets, seen: map[string]bool{}, show: func(n news) { w.came <- n }})
+	in := httptest.NewServer(&inbox{keys: keys, seen: map[string]bool{}, show: func(n news) { w.came <- n }})
 	t.Cleanup(in.Close)
 	base := freePorts(t, 2)
 	apiAddr, adminAddr := fmt.Sprintf("127.0.0.1:%d", base), fmt.Sprintf("127.0.0.1:%d", base+1)

@@ -27,6 +27,8 @@ type parts struct {
 	clients  map[string]*ciba.Client // by provider
 	callers  *api.Callers
 
+	webhookKeys []byte // the public keys of everybody's webhooks, as they are published
+
 	apiTLS, adminTLS *tls.Config      // nil: plain HTTP
 	operators        *api.Authorities // whose certificates open the admin listener; nil: nobody's
 }
@@ -160,14 +162,18 @@ func (w *wiring) callers(authorities *api.Authorities) {
 	edge := map[string]api.Caller{}
 	owners := map[api.KeyHash]string{}
 	w.settings.Callers = map[string]worker.Caller{}
+	var secrets []webhook.Secret
 	for _, name := range slices.Sorted(maps.Keys(w.cfg.Callers)) {
 		c := w.cfg.Callers[name]
 		key := "callers." + name
 		edge[name] = api.Caller{Keys: w.apiKeys(name, c.APIKeys, owners), SANs: c.CertificateSANs}
-		w.settings.Callers[name] = worker.Caller{
-			Providers: c.Providers, MayList: c.MayList, Paused: c.Paused, Webhooks: w.webhooks(key, c.Webhooks),
+		hooks := w.webhooks(key, c.Webhooks)
+		w.settings.Callers[name] = worker.Caller{Providers: c.Providers, MayList: c.MayList, Paused: c.Paused, Webhooks: hooks}
+		for _, h := range hooks {
+			secrets = append(secrets, h.Endpoint.Secrets...)
 		}
 	}
+	w.webhookKeys = webhook.KeySet(secrets)
 	set, err := api.NewCallers(edge, authorities)
 	if err != nil && !w.told {
 		w.problems = append(w.problems, config.Problem{File: w.path, Key: "callers", Text: err.Error()})

@@ -38,6 +38,7 @@ type Options struct {
 	Service       Service
 	Keys          func(provider string) (jwks []byte, ok bool) // the public keys we publish for a provider; must not do I/O
 	ProviderNames func() []string                              // configured now
+	WebhookKeys   func() (jwks []byte)                         // the public keys of the callers' webhooks; must not do I/O
 	Callers       func() *Callers                              // read once per request, so that a reload is a swap
 	Log           *slog.Logger                                 // if nil: slog.Default()
 }
@@ -56,18 +57,19 @@ func New(o Options) *Server {
 	return &Server{Options: o}
 }
 
-// Public is the handler of the public listener: our keys, for the provider. No authentication, no Redis.
+// Public is the handler of the public listener: our keys, for the provider and for receivers of webhooks. No
+// authentication, no Redis.
 func (s *Server) Public() http.Handler {
-	return s.serve(s.publicRoutes())
+	return s.serve(s.publicRoutes(), s.receiverRoutes())
 }
 
 // Handler is the handler of the api listener, with the API's documentation; includePublic adds the public routes, for when
 // they have no listener.
 func (s *Server) Handler(includePublic bool) http.Handler {
 	if includePublic {
-		return s.serve(s.routes(), documentation(), s.publicRoutes())
+		return s.serve(s.routes(), documentation(), s.receiverRoutes(), s.publicRoutes())
 	}
-	return s.serve(s.routes(), documentation())
+	return s.serve(s.routes(), documentation(), s.receiverRoutes())
 }
 
 // paths are the patterns of a mux and what stands under each.
@@ -178,6 +180,13 @@ func (s *Server) publicRoutes() paths {
 	}
 }
 
+// receiverRoutes are on both listeners: receivers of webhooks may stand on either side.
+func (s *Server) receiverRoutes() paths {
+	return paths{
+		"/.well-known/webhook-jwks.json": readOnly(func(x *exchange, _ *http.Request) { x.publish(s.WebhookKeys()) }),
+	}
+}
+
 // jwks publishes our keys. The provider fetches them with 3 s a try and caches them for an hour (Singpass).
 func (s *Server) jwks(x *exchange, provider string) {
 	var keys []byte
@@ -189,6 +198,11 @@ func (s *Server) jwks(x *exchange, provider string) {
 		x.fail(refuse("not_found", ""))
 		return
 	}
+	x.publish(keys)
+}
+
+// publish answers with a key set.
+func (x *exchange) publish(keys []byte) {
 	x.Header().Set("Cache-Control", "public, max-age=3600")
 	x.Header().Set("Content-Type", "application/json")
 	x.Header().Set("Content-Length", strconv.Itoa(len(keys)))

@@ -138,6 +138,7 @@ var edgeTells = map[string][]string{
 	"redeliverStepUp": {"unauthorized", "invalid_request", "not_found", "too_large", "unsupported_media_type", "internal"},
 	"getProviderKeys": {"not_found", "internal"},
 	"getKeys":         {"not_found", "internal"},
+	"getWebhookKeys":  {"internal"},
 }
 
 // Each operation documents exactly the codes that it can answer with, each under its status and with an example in the

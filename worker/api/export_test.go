@@ -10,7 +10,7 @@ import (
 // Routes are the methods of every path.
 func Routes(s *Server) map[string][]string {
 	all := map[string][]string{}
-	for _, t := range []paths{s.routes(), documentation(), s.publicRoutes()} {
+	for _, t := range []paths{s.routes(), documentation(), s.receiverRoutes(), s.publicRoutes()} {
 		for pattern, m := range t {
 			for method := range maps.Keys(m) {
 				all[pattern] = append(all[pattern], method)

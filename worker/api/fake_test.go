@@ -134,6 +134,7 @@ func newBank(t testing.TB) *bank {
 		Service:       b.service,
 		Keys:          func(p string) ([]byte, bool) { return []byte(keySet(p)), true },
 		ProviderNames: func() []string { return []string{"other", "singpass"} },
+		WebhookKeys:   func() []byte { return []byte(webhookKeys) },
 		Callers:       func() *api.Callers { return b.callers },
 		Log:           slog.New(slog.NewJSONHandler(b.log, nil)),
 	})
@@ -143,6 +144,10 @@ func newBank(t testing.TB) *bank {
 	}
 	return b
 }
+
+// webhookKeys are what receivers of webhooks verify with.
+const webhookKeys = `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","use":"sig","alg":"EdDSA",` +
+	`"kid":"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"}]}`
 
 // keySet is what we publish for a provider.
 func keySet(provider string) string {

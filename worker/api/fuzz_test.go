@@ -45,6 +45,7 @@ func FuzzHandler(f *testing.F) {
 		{"POST", own + "/redeliver", "", "", "", key, "", ""},
 		{"GET", "/providers/singpass/jwks.json", "", "", "", "", "", ""},
 		{"HEAD", "/.well-known/jwks.json", "", "", "", "", "", ""},
+		{"GET", "/.well-known/webhook-jwks.json", "", "", "", "", "", ""},
 		{"GET", "/openapi.json", "", "", `W/"x"`, "", "", ""},
 		{"HEAD", "/docs", "", "", "", "", "", ""},
 		{"OPTIONS", "//v1/../%2e", "", "", "", "", "", ""},

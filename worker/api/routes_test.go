@@ -191,6 +191,7 @@ func TestMethodsAndPaths(t *testing.T) {
 		{"GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA/cancel", 405, "POST"},
 		{"OPTIONS", "/v1/step-ups", 405, "GET, POST"},
 		{"POST", "/providers/singpass/jwks.json", 405, "GET, HEAD"},
+		{"POST", "/.well-known/webhook-jwks.json", 405, "GET, HEAD"},
 		{"GET", "/", 404, ""},
 		{"GET", "/v1/step-ups/", 404, ""},
 		{"GET", "/v1//step-ups", 404, ""},
@@ -235,6 +236,17 @@ func TestPublishedKeys(t *testing.T) {
 	}
 	if w := get("GET", "/v1/step-ups"); w.Code != 404 {
 		t.Errorf("an api route on the public listener: %d", w.Code)
+	}
+	const hooks = "/.well-known/webhook-jwks.json"
+	for name, h := range map[string]http.Handler{"public": b.Public(), "api": b.Handler(false), "one for both": b.h} {
+		for _, method := range []string{"GET", "HEAD"} {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(method, hooks, nil))
+			if w.Code != 200 || w.Header().Get("Content-Length") != strconv.Itoa(len(webhookKeys)) || w.Header().Get("Cache-Control") != "public, max-age=3600" ||
+				method == "GET" && w.Body.String() != webhookKeys {
+				t.Errorf("%s of webhook keys, %s listener: %d %v %s", method, name, w.Code, w.Header(), w.Body)
+			}
+		}
 	}
 	w = httptest.NewRecorder()
 	b.Handler(false).ServeHTTP(w, httptest.NewRequest("GET", "/providers/singpass/jwks.json", nil))

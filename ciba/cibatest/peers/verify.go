@@ -39,9 +39,10 @@ func verifierOf(t testing.TB) *verifier {
 	return v
 }
 
-// Verify judges a webhook with npm standardwebhooks: header must hold
+// Verify judges a webhook with npm standardwebhooks, or its v1a signature with
+// Node's own crypto: header must hold
 // webhook-id, webhook-timestamp (within 5 min of now) and webhook-signature;
-// secret is a whole `whsec_…`; body is the bytes as they came. An error is the
+// secret is a whole `whsec_…`, for v1, or `whpk_…`, for v1a; body is the bytes as they came. An error is the
 // library's refusal, or says that it is not JSON. That the library cannot be
 // asked fails the test; so call it from the test's own goroutine.
 func Verify(t testing.TB, secret string, header http.Header, body []byte) error {

@@ -1,6 +1,9 @@
 package peers_test
 
 import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"strings"
@@ -47,6 +50,10 @@ func TestVerify(t *testing.T) {
 	}
 	theirs := signed(t, older, "evt_1", now, body).Get("webhook-signature")
 	ours := good().Get("webhook-signature")
+	seed := sha256.Sum256([]byte("a key of this test"))
+	private := ed25519.NewKeyFromSeed(seed[:])
+	public := "whpk_" + base64.StdEncoding.EncodeToString(private.Public().(ed25519.PublicKey))
+	v1a := "v1a," + base64.StdEncoding.EncodeToString(ed25519.Sign(private, fmt.Appendf(nil, "evt_1.%d.%s", now.Unix(), body)))
 	for _, c := range []struct {
 		name   string
 		secret string
@@ -58,6 +65,13 @@ func TestVerify(t *testing.T) {
 		{"the second of two signatures", secret, with("webhook-signature", theirs+" "+ours), body, ""},
 		{"the first of two signatures", older, with("webhook-signature", theirs+" "+ours), body, ""},
 		{"a version it does not know beside v1", secret, with("webhook-signature", "v1a,AAAA "+ours), body, ""},
+		{"v1 beside v1a", secret, with("webhook-signature", ours+" "+v1a), body, ""},
+		{"v1a beside v1", public, with("webhook-signature", ours+" "+v1a), body, ""},
+		{"v1a alone", public, with("webhook-signature", v1a), body, ""},
+		{"v1a alone, and a secret", secret, with("webhook-signature", v1a), body, "No matching signature"},
+		{"v1 alone, and a public key", public, good(), body, "No matching signature"},
+		{"v1a of one byte more", public, with("webhook-signature", v1a), body + " ", "No matching signature"},
+		{"v1a, ten minutes old", public, http.Header{"Webhook-Id": {"evt_1"}, "Webhook-Timestamp": {"1"}, "Webhook-Signature": {v1a}}, body, "too old"},
 		{"another secret", older, good(), body, "No matching signature"},
 		{"one byte more", secret, good(), body + " ", "No matching signature"},
 		{"another id", secret, with("webhook-id", "evt_2"), body, "No matching signature"},

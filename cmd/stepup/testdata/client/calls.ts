@@ -96,6 +96,15 @@ export const calls: Record<Exclude<keyof operations, `on${string}`>, () => Promi
     assert.equal((await nobody.HEAD("/.well-known/jwks.json")).response.status, 200);
   },
 
+  async getWebhookKeys() {
+    const { data } = await nobody.GET("/.well-known/webhook-jwks.json");
+    assert.deepEqual(data, { keys: [] }); // its webhooks have shared secrets alone
+  },
+
+  async headWebhookKeys() {
+    assert.equal((await nobody.HEAD("/.well-known/webhook-jwks.json")).response.status, 200);
+  },
+
   async getOpenAPI() {
     const { data, response } = await nobody.GET("/openapi.json");
     assert(data && "webhooks" in data);
