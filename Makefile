@@ -5,7 +5,7 @@
 PACKAGES := ciba/cibatest/peers cmd/stepup/testdata/client
 INSTALLED := $(PACKAGES:%=%/node_modules/.package-lock.json)
 
-.PHONY: test demo build crash deps redis curl node
+.PHONY: test demo build crash deps redis curl openssl node
 
 test: deps
 	go test ./...
@@ -19,13 +19,16 @@ build:
 crash: redis
 	go run ./cmd/crash -report deploy/RELIABILITY.md
 
-deps: redis curl $(INSTALLED)
+deps: redis curl openssl $(INSTALLED)
 
 redis:
 	@deploy/need.sh redis-server redis-server
 
 curl:
 	@deploy/need.sh curl curl
+
+openssl:
+	@deploy/need.sh openssl openssl
 
 node:
 	@deploy/need.sh npm nodejs npm

@@ -14,7 +14,7 @@ func TestAuditorsFindAPerson(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"sh", "openssl", "awk", "od", "base64"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(err)
+			t.Fatalf("%v: make deps installs it", err)
 		}
 	}
 	doc, err := os.ReadFile("../deploy/AUDIT.md")
