@@ -35,13 +35,34 @@ func webhookProblem(raw string, c *Config) string {
 		return text
 	case strings.Contains(raw, "#"):
 		return "must have no fragment"
-	case c.Development || !privateHost(u.Hostname()):
+	}
+	return hookHostProblem(u.Hostname(), c)
+}
+
+// proxyProblem says what is wrong with the URL of a webhook's proxy, or "". Plain http is fine: the receiver's TLS goes
+// through it unread.
+func proxyProblem(raw string, c *Config) string {
+	u, text := webURL(raw, true)
+	switch {
+	case !strings.HasPrefix(raw, "http://") && !strings.HasPrefix(raw, "https://"):
+		return "must be a URL such as http://proxy.bank.example:3128"
+	case text != "":
+		return text
+	case u.Path != "" && u.Path != "/" || strings.ContainsAny(raw, "?#"):
+		return "must be a host and a port alone, such as http://proxy.bank.example:3128"
+	}
+	return hookHostProblem(u.Hostname(), c)
+}
+
+// hookHostProblem judges the host that a webhook's connections go to.
+func hookHostProblem(host string, c *Config) string {
+	if c.Development || !privateHost(host) {
 		return ""
 	}
-	addr, err := netip.ParseAddr(u.Hostname())
+	addr, err := netip.ParseAddr(host)
 	addr = addr.Unmap()
 	if err != nil || slices.ContainsFunc(own, func(n netip.Prefix) bool { return n.Contains(addr) }) {
-		return "leads to this machine or to what only it should ask, where webhooks never go; write the receiver's own address, or set development: true where no real person is asked"
+		return "leads to this machine or to what only it should ask, where webhooks never go; write another address, or set development: true where no real person is asked"
 	}
 	if slices.ContainsFunc(c.Webhooks.AllowNetworks, func(n netip.Prefix) bool { return n.Contains(addr) }) {
 		return ""

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 const (
@@ -54,6 +55,24 @@ func carriesIdentity(w Webhook) bool {
 	return w.Content == contentFull && (slices.Contains(w.Events, anyEvent) || slices.Contains(w.Events, approvedEvent))
 }
 
+// checkRoute judges what a webhook has of its own to be reached by.
+func (r *reader) checkRoute(key string, w Webhook, c *Config) {
+	r.checkPair(key+".tls", w.TLS.Cert, w.TLS.Key)
+	r.checkCA(key+".tls.ca_file", w.TLS.CA)
+	plain := c.Development && strings.HasPrefix(strings.ToLower(w.URL), "http://") // otherwise the URL is told
+	if set := w.TLS.CA != nil || w.TLS.Cert != nil || !w.TLS.Key.IsZero(); set && plain {
+		r.wrong(key+".tls", "has no effect with an http:// url; write https:// or remove it")
+	}
+	switch text := proxyProblem(w.Proxy, c); {
+	case w.Proxy == "":
+	case text == privateHook && r.toldBelow("webhooks.allow_networks"):
+	case text != "":
+		r.wrong(key+".proxy", "%s", text)
+	case plain:
+		r.wrong(key+".proxy", "would read the events of an http:// url; write https:// there or remove it")
+	}
+}
+
 func (r *reader) checkWebhook(key string, w Webhook, c *Config) {
 	if r.need(key+".name", w.Name != "", "name the webhook") {
 		r.checkName(key+".name", w.Name)
@@ -64,6 +83,7 @@ func (r *reader) checkWebhook(key string, w Webhook, c *Config) {
 			r.wrong(key+".url", "%s", text)
 		}
 	}
+	r.checkRoute(key, w, c)
 	r.need(key+".secrets_file", !w.Secrets.IsZero(), "name a file with a `whsec_…` line")
 	if len(w.Events) == 0 {
 		r.wrong(key+".events", "must name at least one type, or be left out for %s", anyEvent)

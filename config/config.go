@@ -162,6 +162,12 @@ type Webhook struct {
 	Secrets Secret   `yaml:"secrets_file"` // must be set; all of them sign
 	Events  []string `yaml:"events"`       // default step_up.*
 	Content string   `yaml:"content"`      // full (default) or reference: without personal data
+
+	Headers Secret    `yaml:"headers_file"` // more headers of every request, `Name: value` lines
+	TLS     ClientTLS `yaml:"tls"`          // for https URLs
+	// Proxy is an egress proxy, http or https, without a path, a user or a password; empty: none, whatever the environment
+	// says. For https URLs. Its address must be one that webhooks may reach; which receivers it reaches is its to judge.
+	Proxy string `yaml:"proxy"`
 }
 
 // Webhooks holds for all webhooks.

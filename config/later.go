@@ -13,11 +13,6 @@ const notYet = "is not available in this version; remove it"
 // encrypted` of a webhook is a value rather than a member: checkWebhook refuses it.)
 var later = []string{
 	"callers.*.webhooks.*.encrypt_to_file",
-	"callers.*.webhooks.*.headers_file",
-	"callers.*.webhooks.*.tls.ca_file",
-	"callers.*.webhooks.*.tls.cert_file",
-	"callers.*.webhooks.*.tls.key_file",
-	"callers.*.webhooks.*.proxy",
 	"telemetry.otlp_endpoint",
 }
 

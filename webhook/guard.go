@@ -16,6 +16,8 @@ import (
 // errRefused marks a connection that the dial guard did not let happen.
 var errRefused = errors.New("the dial guard refuses it")
 
+const handshakeTimeout = 5 * time.Second
+
 var (
 	nat64  = ssrf.IPv6NAT64Prefix                      // RFC 6052 §2.1; the IPv4 address is in the last 4 bytes
 	sixTo4 = netip.MustParsePrefix("2002::/16")        // RFC 3056 §2; the IPv4 address follows the prefix
@@ -114,7 +116,7 @@ func newClient(d *net.Dialer) *http.Client {
 		Transport: &http.Transport{
 			DialContext:         d.DialContext,
 			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout: 5 * time.Second,
+			TLSHandshakeTimeout: handshakeTimeout,
 			Protocols:           &protocols,
 			DisableCompression:  true,
 			// Kept warm for the next event, but given up before the 60 s after which common

@@ -160,7 +160,7 @@ func TestNameThatChangesItsAnswer(t *testing.T) {
 	send := func() Attempt {
 		client.CloseIdleConnections() // a kept connection was judged already
 		s := Sender{Client: client}
-		return s.Send(t.Context(), Endpoint{"http://hooks.bank.example:" + port + "/", secretsOf(t, vectorSecret)}, Message{"evt_1", []byte(`{}`)})
+		return s.Send(t.Context(), Endpoint{URL: "http://hooks.bank.example:" + port + "/", Secrets: secretsOf(t, vectorSecret)}, Message{"evt_1", []byte(`{}`)})
 	}
 
 	names.set("127.0.0.1")

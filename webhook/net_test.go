@@ -74,7 +74,7 @@ func TestReasons(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			defer c.client.CloseIdleConnections()
 			a := (&Sender{Client: c.client}).Send(t.Context(),
-				Endpoint{c.url + "/canary-path?canary=1", secretsOf(t, vectorSecret)}, Message{"evt_1", []byte(`{}`)})
+				Endpoint{URL: c.url + "/canary-path?canary=1", Secrets: secretsOf(t, vectorSecret)}, Message{"evt_1", []byte(`{}`)})
 			if a.Reason != c.reason || (a.Outcome == Delivered) != (c.reason == "") {
 				t.Fatalf("%+v", a)
 			}

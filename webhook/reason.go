@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http/httptrace"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -19,7 +20,8 @@ const (
 	ReasonDNS           = "dns"             // the name has no address, or nobody said so in time
 	ReasonRefused       = "refused address" // the dial guard, see Allowed
 	ReasonDial          = "dial"            // no connection
-	ReasonTLS           = "tls"             // handshake or certificate
+	ReasonProxy         = "proxy"           // the endpoint's proxy cannot be reached, or did not open the way
+	ReasonTLS           = "tls"             // handshake or certificate, theirs or ours
 	ReasonTimeout       = "timeout"         // no answer in time
 	ReasonReset         = "reset"           // the connection ended before the answer
 	ReasonProtocol      = "protocol"        // the answer was not HTTP
@@ -29,6 +31,9 @@ const (
 	ReasonCancelled     = "cancelled"       // the caller of Send gave up
 	ReasonConfiguration = "configuration"   // nothing was sent: URL, secrets or message
 )
+
+// proxyConnect is net/http's word for dialling a proxy.
+const proxyConnect = "proxyconnect"
 
 // handshake watches the TLS handshake, because an EOF in it looks like one after it. The
 // transport's goroutines outlive a cancelled request, hence the atomic.
@@ -50,10 +55,18 @@ func classify(caller, within context.Context, timeout time.Duration, watch *hand
 	if errors.Is(err, errRefused) {
 		return ReasonRefused, refusal(err)
 	}
+	op, isOp := errors.AsType[*net.OpError](err)
+	switch {
+	case errors.Is(err, errProxy):
+		return ReasonProxy, err // our own words
+	case errors.Is(err, errPlain):
+		return ReasonConfiguration, errPlain
+	case isOp && op.Op == proxyConnect && within.Err() == nil:
+		return ReasonProxy, errors.New("no connection to the proxy")
+	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return ReasonDNS, lookup(dns)
 	}
-	op, isOp := errors.AsType[*net.OpError](err)
 	timedOut, isNet := errors.AsType[net.Error](err)
 	switch {
 	case within.Err() != nil:
@@ -64,6 +77,8 @@ func classify(caller, within context.Context, timeout time.Duration, watch *hand
 		return ReasonTimeout, errors.New("the connection was not ready in time")
 	case watch.failed.Load():
 		return ReasonTLS, certificate(err)
+	case isOp && op.Op == "remote error": // an alert of TLS 1.3 comes when our side has finished
+		return ReasonTLS, certificate(err)
 	case isReset(err):
 		return ReasonReset, errors.New("the connection ended before the answer")
 	}
@@ -71,7 +86,11 @@ func classify(caller, within context.Context, timeout time.Duration, watch *hand
 }
 
 func refusal(err error) error {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
+	op, ok := errors.AsType[*net.OpError](err)
+	if ok && op.Op == proxyConnect {
+		op, ok = errors.AsType[*net.OpError](op.Err)
+	}
+	if ok && op.Addr != nil {
 		return fmt.Errorf("%s: %w", op.Addr, errRefused)
 	}
 	return errRefused
@@ -99,6 +118,13 @@ func connection(op *net.OpError) error {
 
 // certificate leaves out the names in a stranger's certificate.
 func certificate(err error) error {
+	if errors.Is(err, errOwnCertificate) {
+		return errOwnCertificate
+	}
+	// crypto/tls has no exported type for an alert; its text is the library's own.
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate") {
+		return errors.New("the receiver wants a client certificate, or refuses ours")
+	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return errors.New("the certificate is for another host")
 	}

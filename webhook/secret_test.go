@@ -148,7 +148,11 @@ func TestSecretIsRedacted(t *testing.T) {
 	encoded := base64.StdEncoding.EncodeToString(raw)
 	secret, asymmetric := secretsOf(t, "whsec_"+encoded)[0], secretsOf(t, "whsk_"+encoded)[0]
 	keys := Keys([]Secret{secret, asymmetric})
-	endpoint := Endpoint{URL: "https://bank.example/", Secrets: []Secret{secret, asymmetric}}
+	headers, err := ParseHeaders([]byte("Authorization: " + string(raw)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint := Endpoint{URL: "https://bank.example/", Secrets: []Secret{secret, asymmetric}, Headers: headers}
 	type public struct {
 		Secret  Secret
 		Pointer *Secret
@@ -170,6 +174,7 @@ func TestSecretIsRedacted(t *testing.T) {
 		"pointer to private": &private{secret, &secret, []Secret{secret}, &endpoint, []Endpoint{endpoint}, &secret},
 		"zero":               Secret{},
 		"private key":        asymmetric, "private keys": []Secret{asymmetric}, "private key in a struct": struct{ a, b any }{asymmetric, &asymmetric},
+		"header": headers[0], "headers": headers, "header in a struct": struct{ a, b any }{headers[0], &headers[0]},
 		"key": keys[0], "keys": keys, "keys in a struct": struct {
 			a []Key
 			b Key

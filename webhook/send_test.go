@@ -19,7 +19,7 @@ import (
 func send(t *testing.T, s *Sender) Attempt {
 	t.Helper()
 	return s.Send(t.Context(),
-		Endpoint{"http://bank.example/hooks/canary-path?token=canary-query", secretsOf(t, vectorSecret)},
+		Endpoint{URL: "http://bank.example/hooks/canary-path?token=canary-query", Secrets: secretsOf(t, vectorSecret)},
 		Message{"evt_7K3", []byte(`{"type":"step_up.approved","data":{"nric":"canary-person"}}`)})
 }
 
@@ -43,7 +43,7 @@ func TestSendIsStandardWebhook(t *testing.T) {
 			fmt.Fprint(w, "thanks")
 		})
 		for range 2 {
-			a := s.Send(t.Context(), Endpoint{"http://bank.example/hook?a=b", secrets}, Message{"evt_7K3", []byte(`{"type":"test"}`)})
+			a := s.Send(t.Context(), Endpoint{URL: "http://bank.example/hook?a=b", Secrets: secrets}, Message{"evt_7K3", []byte(`{"type":"test"}`)})
 			if a.Outcome != Delivered || a.Status != 202 || a.Err != nil || a.Reason != "" || a.RetryAfter != 0 {
 				t.Fatalf("%+v", a)
 			}
@@ -295,7 +295,7 @@ func TestOwnTimeoutAndCancellation(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		a := s.Send(ctx, Endpoint{"http://bank.example/", secretsOf(t, vectorSecret)}, Message{"evt_1", nil})
+		a := s.Send(ctx, Endpoint{URL: "http://bank.example/", Secrets: secretsOf(t, vectorSecret)}, Message{"evt_1", nil})
 		if a.Outcome != Failed || a.Reason != ReasonCancelled || !errors.Is(a.Err, context.DeadlineExceeded) || a.Duration != time.Second {
 			t.Errorf("%+v", a)
 		}
@@ -309,7 +309,7 @@ func TestNothingIsSent(t *testing.T) {
 		return nil, io.EOF
 	})}
 	secrets := secretsOf(t, vectorSecret)
-	good := Endpoint{"https://bank.example/", secrets}
+	good := Endpoint{URL: "https://bank.example/", Secrets: secrets}
 	for name, c := range map[string]struct {
 		client *http.Client
 		e      Endpoint
@@ -317,12 +317,12 @@ func TestNothingIsSent(t *testing.T) {
 	}{
 		"no client":          {nil, good, Message{ID: "evt_1"}},
 		"default transport":  {&http.Client{}, good, Message{ID: "evt_1"}},
-		"no secret":          {sent, Endpoint{"https://bank.example/", nil}, Message{ID: "evt_1"}},
-		"zero secret":        {sent, Endpoint{"https://bank.example/", []Secret{{}}}, Message{ID: "evt_1"}},
+		"no secret":          {sent, Endpoint{URL: "https://bank.example/", Secrets: nil}, Message{ID: "evt_1"}},
+		"zero secret":        {sent, Endpoint{URL: "https://bank.example/", Secrets: []Secret{{}}}, Message{ID: "evt_1"}},
 		"no id":              {sent, good, Message{}},
 		"id with a dot":      {sent, good, Message{ID: "evt.1"}},
 		"id with a line end": {sent, good, Message{ID: "evt_1\r\nX: y"}},
-		"unreadable URL":     {sent, Endpoint{"https://canary%zz/\n", secrets}, Message{ID: "evt_1"}},
+		"unreadable URL":     {sent, Endpoint{URL: "https://canary%zz/\n", Secrets: secrets}, Message{ID: "evt_1"}},
 	} {
 		a := (&Sender{Client: c.client}).Send(t.Context(), c.e, c.m)
 		if a.Outcome != Failed || a.Status != 0 || a.Reason != ReasonConfiguration {

@@ -82,7 +82,7 @@ func TestSpanAndTraceHeaders(t *testing.T) {
 		ctx = baggage.ContextWithBaggage(ctx, bag)
 
 		recorder.spans = nil
-		s.Send(ctx, Endpoint{"http://bank.example/canary-path?canary=1", secretsOf(t, vectorSecret)},
+		s.Send(ctx, Endpoint{URL: "http://bank.example/canary-path?canary=1", Secrets: secretsOf(t, vectorSecret)},
 			Message{"evt_7K3", []byte(`{"nric":"canary"}`)})
 
 		if got := seen.Get("Traceparent"); got != "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" {

@@ -13,6 +13,7 @@ package webhook
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,8 @@ const (
 	headerSignature = "webhook-signature"
 )
 
+const userAgent = "stepup"
+
 const (
 	defaultTimeout = 15 * time.Second
 	// maxAnswer bytes of a body are read, for at most drainFor, and only so that the
@@ -44,10 +47,13 @@ const (
 	drainFor  = time.Second
 )
 
-// Endpoint is where an event goes and what signs it.
+// Endpoint is where an event goes, what signs it, and what it has of its own.
 type Endpoint struct {
 	URL     string   // absolute; the configuration sees to it that it is https
 	Secrets []Secret // all of them sign; at least one
+
+	Headers []Header     // sent beside ours, which they cannot replace
+	Client  *http.Client // one that NewRoutedClient made; nil: the sender's. Nothing is sent by another when it fails
 }
 
 // Message is one event for one endpoint. ID and Body must be the same bytes at every
@@ -99,8 +105,9 @@ type Attempt struct {
 
 // Sender sends. It is safe for concurrent use once its fields are set.
 type Sender struct {
-	// Client must be one that NewClient made. Only its Transport is used: http.Client
-	// itself would add redirects and cookies, and its errors carry the URL.
+	// Client is for endpoints without their own, and must be one that NewClient made. Only its
+	// Transport is used: http.Client itself would add redirects and cookies, and its errors
+	// carry the URL.
 	Client *http.Client
 	// Timeout of a whole attempt, from DNS to the end of the answer; 15 s when 0.
 	Timeout time.Duration
@@ -130,7 +137,8 @@ func (s *Sender) Send(ctx context.Context, e Endpoint, m Message) Attempt {
 }
 
 func (s *Sender) attempt(ctx context.Context, span trace.Span, e Endpoint, m Message) Attempt {
-	if s.Client == nil || s.Client.Transport == nil {
+	client := cmp.Or(e.Client, s.Client)
+	if client == nil || client.Transport == nil {
 		// net/http's default transport has no dial guard and takes a proxy from the environment.
 		return failed(ReasonConfiguration, errors.New("the sender needs a client made by NewClient"))
 	}
@@ -151,7 +159,7 @@ func (s *Sender) attempt(ctx context.Context, span trace.Span, e Endpoint, m Mes
 		attribute.String("server.address", req.URL.Hostname()),
 		attribute.String("webhook.id", m.ID))
 
-	res, err := s.Client.Transport.RoundTrip(req)
+	res, err := client.Transport.RoundTrip(req)
 	if err != nil {
 		return failed(classify(ctx, within, timeout, watch, err))
 	}
@@ -182,12 +190,17 @@ func request(ctx context.Context, e Endpoint, m Message, at time.Time) (*http.Re
 	// POST on its own: one Send is one attempt.
 	req.GetBody = nil
 
-	// Trace headers first, so that no propagator can replace one of ours. Baggage is not
-	// ours to hand to strangers.
+	// The endpoint's own first, then trace headers, so that neither they nor a propagator can
+	// replace one of ours. Baggage is not ours to hand to strangers.
+	for _, h := range e.Headers {
+		if h.key != nil {
+			req.Header.Set(h.name, string(h.key()))
+		}
+	}
 	otel.GetTextMapPropagator().Inject(ctx, propagation.HeaderCarrier(req.Header))
 	req.Header.Del("Baggage")
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", "stepup")
+	req.Header.Set("User-Agent", userAgent)
 	req.Header.Set(headerID, m.ID)
 	req.Header.Set(headerTimestamp, strconv.FormatInt(at.Unix(), 10))
 	req.Header.Set(headerSignature, signature)

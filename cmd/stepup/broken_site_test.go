@@ -32,6 +32,7 @@ func makeGood(t *testing.T) {
 	}
 	write(t, "secrets", "admin.token", "hunter2-operators-only\n")
 	write(t, "secrets", "redis", "hunter2-redis\n")
+	write(t, "secrets", "fraud.headers", "X-Tenant-Token: hunter2-fraud-desk-canary\n")
 }
 
 // makeWrong makes files with one mistake in each, in wrong/, named for what is wrong.
@@ -44,7 +45,7 @@ func makeWrong(t *testing.T) {
 	makeWrongKeySets(t)
 	makeWrongLines(t)
 	write(t, "wrong", "empty", "\n")
-	for _, name := range []string{"private.jwks.json", "seal.keys", "core.apikeys", "ledger.whsec", "server.key", "redis", "admin.token"} {
+	for _, name := range []string{"private.jwks.json", "seal.keys", "core.apikeys", "ledger.whsec", "server.key", "redis", "admin.token", "fraud.headers"} {
 		write(t, "wrong", "readable-"+name, read(t, "secrets/"+name))
 		if err := os.Chmod("wrong/readable-"+name, 0o640); err != nil {
 			t.Fatal(err)
@@ -81,6 +82,11 @@ func makeWrongLines(t *testing.T) {
 		"seed-as-secret":    private + "\n" + strings.Replace(private, "whsk_", "whsec_", 1) + "\n",
 		"not-padded":        strings.TrimRight(secret, "=") + "\n",
 		"same-secret-twice": secret + "\n" + secret + "\n",
+		"header-of-ours":    "Authorization: Bearer hunter2\nWebhook-Signature: v1,hunter2\n",
+		"value-alone":       "Bearer hunter2\n",
+		"length-of-headers": "Content-Length: 2\n",
+		"header-twice":      "X-Token: hunter2\nx-token: hunter3\n",
+		"broken-header":     "X-Token: hunter2\x00\n",
 	} {
 		write(t, "wrong", name, content)
 	}

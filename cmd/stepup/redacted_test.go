@@ -52,7 +52,8 @@ func TestSecretsAreRedacted(t *testing.T) {
 		"config": p.cfg, "config by value": *p.cfg, "listen": p.cfg.Listen, "redis": p.cfg.Redis, "seal": p.cfg.Seal,
 		"provider": provider, "caller": p.cfg.Callers["core"], "webhook": p.cfg.Callers["core"].Webhooks[0], "secret": p.cfg.Seal.Keys,
 		"settings": settings, "settings pointer": &settings, "worker's caller": caller, "worker's provider": settings.Providers["singpass"],
-		"options": worker.Options{Log: slog.Default()}, "endpoint": caller.Webhooks[0].Endpoint, "sealer": settings.Sealer,
+		"options": worker.Options{Log: slog.Default()}, "endpoint": caller.Webhooks[0].Endpoint,
+		"endpoint with all": caller.Webhooks[1].Endpoint, "headers": caller.Webhooks[1].Endpoint.Headers, "sealer": settings.Sealer,
 		"sealer by value": *settings.Sealer, "sender": settings.Sender, "client": p.clients["singpass"], "keys": keys, "keys by value": *keys,
 		"asserter": asserter, "asserter by value": *asserter,
 		"ciba config": ciba.Config{ClientID: "abc", Keys: keys}, "opener": jose.Opener{Keys: keys}, "callers": p.callers,
@@ -172,6 +173,8 @@ func (l *leaks) addFiles(t *testing.T) {
 		t.Fatalf("%d keys, %v", len(set.Keys), err)
 	}
 	words := []string{strings.TrimSpace(read(t, "secrets/admin.token")), strings.TrimSpace(read(t, "secrets/redis"))}
+	_, value, _ := strings.Cut(strings.TrimSpace(read(t, "secrets/fraud.headers")), ": ")
+	words = append(words, value)
 	for _, k := range set.Keys {
 		words = append(words, k.D)
 	}
@@ -182,7 +185,7 @@ func (l *leaks) addFiles(t *testing.T) {
 			}
 		}
 	}
-	if len(words) != 2+2+2+5 {
+	if len(words) != 2+1+2+2+5 {
 		t.Fatalf("%d secrets", len(words))
 	}
 	for _, word := range words {

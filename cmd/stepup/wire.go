@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -27,7 +28,8 @@ type parts struct {
 	clients  map[string]*ciba.Client // by provider
 	callers  *api.Callers
 
-	webhookKeys []byte // the public keys of everybody's webhooks, as they are published
+	routes      map[routeKey]*http.Client // to webhooks
+	webhookKeys []byte                    // the public keys of everybody's webhooks, as they are published
 
 	apiTLS, adminTLS *tls.Config      // nil: plain HTTP
 	operators        *api.Authorities // whose certificates open the admin listener; nil: nobody's
@@ -43,10 +45,12 @@ func load(path string, environ []string, old *parts) (*parts, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	w := wiring{path: path, told: len(found) > 0, parts: &parts{cfg: cfg, clients: map[string]*ciba.Client{}}}
-	w.providers(old)
+	w := wiring{path: path, told: len(found) > 0, old: old, parts: &parts{
+		cfg: cfg, clients: map[string]*ciba.Client{}, routes: map[routeKey]*http.Client{},
+	}}
+	w.providers()
 	w.sealer()
-	w.callers(w.listeners(old))
+	w.callers(w.listeners())
 	w.limits()
 	w.auditFile(found)
 	if found = append(found, w.problems...); len(found) > 0 {
@@ -60,6 +64,7 @@ func load(path string, environ []string, old *parts) (*parts, error) {
 // config's to tell, and left out here.
 type wiring struct {
 	*parts
+	old      *parts // nil at the start
 	path     string
 	told     bool // config has found mistakes: what only follows from them is not told again
 	problems config.Problems
@@ -74,14 +79,14 @@ func (w *wiring) wrong(key string, s config.Secret, err error) {
 	}
 }
 
-func (w *wiring) providers(old *parts) {
+func (w *wiring) providers() {
 	w.settings.Providers = map[string]worker.ProviderSettings{}
 	for _, name := range slices.Sorted(maps.Keys(w.cfg.Providers)) {
 		p := w.cfg.Providers[name]
 		if p.Keys.IsZero() {
 			continue
 		}
-		client := keptClient(old, w.cfg.Development, name, p)
+		client := keptClient(w.old, w.cfg.Development, name, p)
 		if client == nil {
 			client = w.client(name, p)
 		}
@@ -200,30 +205,13 @@ func (w *wiring) apiKeys(caller string, file config.Secret, owners map[api.KeyHa
 	return hashes
 }
 
-func (w *wiring) webhooks(key string, hooks []config.Webhook) []worker.Webhook {
-	var all []worker.Webhook
-	for i, h := range hooks {
-		if h.Secrets.IsZero() {
-			continue
-		}
-		secrets, err := webhook.ParseSecrets(h.Secrets.Bytes())
-		if err != nil {
-			w.wrong(fmt.Sprintf("%s.webhooks[%d].secrets_file", key, i), h.Secrets, err)
-		}
-		all = append(all, worker.Webhook{
-			Name: h.Name, Endpoint: webhook.Endpoint{URL: h.URL, Secrets: secrets}, Events: h.Events, Reference: h.Content == "reference",
-		})
-	}
-	return all
-}
-
 // listeners returns whose certificates may be a caller's. Whether a listener speaks TLS is fixed at the start: where it does,
 // and the file no longer has a certificate, the old one stays in use.
-func (w *wiring) listeners(old *parts) (callers *api.Authorities) {
+func (w *wiring) listeners() (callers *api.Authorities) {
 	callers, w.operators = clientAuthorities(w.cfg.Listen.TLS), clientAuthorities(w.cfg.Listen.AdminTLS)
 	w.apiTLS, w.adminTLS = serverTLS(w.cfg.Listen.TLS, callers), serverTLS(w.cfg.Listen.AdminTLS, w.operators)
-	if old != nil {
-		w.apiTLS, w.adminTLS = cmp.Or(w.apiTLS, old.apiTLS), cmp.Or(w.adminTLS, old.adminTLS)
+	if w.old != nil {
+		w.apiTLS, w.adminTLS = cmp.Or(w.apiTLS, w.old.apiTLS), cmp.Or(w.adminTLS, w.old.adminTLS)
 	}
 	return callers
 }
@@ -254,7 +242,7 @@ func serverTLS(t config.ServerTLS, clients *api.Authorities) *tls.Config {
 
 func (w *wiring) limits() {
 	s, c := &w.settings, w.cfg
-	s.Sender = &webhook.Sender{Client: webhook.NewClient(c.Webhooks.AllowNetworks), Timeout: c.Webhooks.Timeout}
+	s.Sender = &webhook.Sender{Client: w.route(config.Webhook{}), Timeout: c.Webhooks.Timeout}
 	s.PersonInFlight, s.PersonPerHour = c.Limits.PerPerson.InFlight, c.Limits.PerPerson.PerHour
 	s.CallerRate, s.CallerBurst = float64(c.Limits.PerCaller.Rate), c.Limits.PerCaller.Burst
 	s.PersonsPerCaller = c.Limits.PerCaller.PersonsPerHour
