@@ -310,3 +310,16 @@ func (c *cutAfter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		return next(ctx, cmd)
 	}
 }
+
+// Whoever is told of an answer may ask the person again at once.
+func TestToldIsFree(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, r *rig) {
+		r.provider.provide(nil, &ciba.Refusal{Code: "access_denied"})
+		for i := range 5 {
+			v := r.asked(fmt.Sprint(i), "S1234567D")
+			if v, err := r.Wait(t.Context(), "bank", v.ID, time.Minute); err != nil || v.Status != Denied {
+				t.Fatalf("%s, %v", v.Status, err)
+			}
+		}
+	})
+}

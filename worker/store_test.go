@@ -337,3 +337,30 @@ func TestAFaultLeavesTheStepUpAmbiguous(t *testing.T) {
 		t.Errorf("let go as %+v, %v", got, err)
 	}
 }
+
+// What outlived its record leaves the lists with the next create, a thousand at a time: more
+// would hold Redis up. What is young stays.
+func TestListsForgetTheOld(t *testing.T) {
+	t.Parallel()
+	s := newStored(t)
+	lists := []string{keyList(1, s.ID), keyReferences(1, s.ID, "ref")} // nobody else's
+	old := float64(ms(time.Now().Add(-keepRecord - time.Minute)))
+	for _, key := range lists {
+		var all []redis.Z
+		for range 1500 {
+			all = append(all, redis.Z{Score: old, Member: newID(1)})
+		}
+		s.must("zadd", s.rdb.ZAdd(t.Context(), key, append(all, redis.Z{Score: float64(ms(time.Now())), Member: "young"})...).Err())
+	}
+	for _, left := range []int64{500 + 2, 3, 4} { // the young one, and each create
+		r := s.record
+		r.ID = newID(1)
+		_, err := s.begin(t.Context(), &r, r.ID, "fp", "sealed", lists)
+		s.must("begin", err)
+		for _, key := range lists {
+			if n := s.rdb.ZCard(t.Context(), key).Val(); n != left || s.rdb.ZScore(t.Context(), key, "young").Err() != nil {
+				t.Errorf("%d in the list, want %d", n, left)
+			}
+		}
+	}
+}
