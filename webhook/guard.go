@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -102,11 +103,26 @@ func NewClient(allow []netip.Prefix) *http.Client {
 	return newClient(newDialer(allow))
 }
 
-func newDialer(allow []netip.Prefix) *net.Dialer {
-	return &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second, Control: newGuard(allow).control}
+// dialer connects to nothing that its guard refuses.
+type dialer struct {
+	net.Dialer
+	guard guard
 }
 
-func newClient(d *net.Dialer) *http.Client {
+func newDialer(allow []netip.Prefix) *dialer {
+	g := newGuard(allow)
+	return &dialer{net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second, Control: g.control}, g}
+}
+
+// DialContext is net.Dialer's. A trial is told who judges its addresses.
+func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if t, ok := ctx.Value(trialKey{}).(*steps); ok {
+		t.judgedBy(d.guard)
+	}
+	return d.Dialer.DialContext(ctx, network, address)
+}
+
+func newClient(d *dialer) *http.Client {
 	// HTTP/1.1 alone: a connection whose request timed out is closed. One HTTP/2 connection
 	// that died silently would go on failing every delivery to that receiver.
 	var protocols http.Protocols

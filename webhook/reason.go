@@ -116,6 +116,17 @@ func connection(op *net.OpError) error {
 	return errors.New("no connection")
 }
 
+// What can be wrong with a handshake, beside errOwnCertificate.
+var (
+	errClientCertificate = errors.New("the receiver wants a client certificate, or refuses ours")
+	errAnotherHost       = errors.New("the certificate is for another host")
+	errUnknownAuthority  = errors.New("the certificate is signed by an unknown authority")
+	errExpired           = errors.New("the certificate has expired or is not yet valid")
+	errInvalid           = errors.New("the certificate is not valid")
+	errNoTLS             = errors.New("the receiver does not speak TLS")
+	errHandshake         = errors.New("handshake failed")
+)
+
 // certificate leaves out the names in a stranger's certificate.
 func certificate(err error) error {
 	if errors.Is(err, errOwnCertificate) {
@@ -123,24 +134,24 @@ func certificate(err error) error {
 	}
 	// crypto/tls has no exported type for an alert; its text is the library's own.
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate") {
-		return errors.New("the receiver wants a client certificate, or refuses ours")
+		return errClientCertificate
 	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return errors.New("the certificate is for another host")
+		return errAnotherHost
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return errors.New("the certificate is signed by an unknown authority")
+		return errUnknownAuthority
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
-		return errors.New("the certificate has expired or is not yet valid")
+		return errExpired
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return errors.New("the certificate is not valid")
+		return errInvalid
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return errors.New("the receiver does not speak TLS")
+		return errNoTLS
 	}
-	return errors.New("handshake failed")
+	return errHandshake
 }
 
 func isReset(err error) bool {

@@ -108,7 +108,7 @@ func port(u *url.URL) string {
 }
 
 // overTLS dials over TLS the one host that config names.
-func overTLS(d *net.Dialer, config *tls.Config) func(context.Context, string, string) (net.Conn, error) {
+func overTLS(d *dialer, config *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		raw, err := d.DialContext(ctx, network, address)
 		if err != nil {

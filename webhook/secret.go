@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -76,6 +78,19 @@ func (s Secret) PublicKey() string {
 		return ""
 	}
 	return encode(publicPrefix, publicHalf(s.key()))
+}
+
+// KeyID names the key where nobody may see it, in logs: a `whsk_` key by the kid that KeySet
+// gives it, a `whsec_` secret by 8 hexadecimal digits of a hash. Empty for the zero value.
+func (s Secret) KeyID() string {
+	switch {
+	case s.key == nil:
+		return ""
+	case s.asymmetric:
+		return toJWK(publicHalf(s.key())).Kid
+	}
+	sum := sha256.Sum256(append([]byte("stepup webhook key id\x00"), s.key()...))
+	return hex.EncodeToString(sum[:4])
 }
 
 // Keys are what verifies the signatures of secrets, for a receiver that has the sender's file.

@@ -1,6 +1,7 @@
 // Package webhook makes one attempt to tell one receiver of one event: a signed
-// POST as Standard Webhooks 1.0.0 describes it. It also has what a receiver
-// written in Go needs: [ParseKeys], [Verify] and [Read].
+// POST as Standard Webhooks 1.0.0 describes it, its content encrypted to the
+// receiver where that is wanted ([Recipient]). It also has what a receiver written
+// in Go needs: [ParseKeys], [Verify] and [Read], [ParsePrivateKeys] and [Open].
 //
 // It trusts the operator who wrote the endpoint's URL and secrets. It does not
 // trust the receiver, its name server or its answer: every address is judged after
@@ -100,6 +101,7 @@ type Attempt struct {
 	RetryAfter time.Duration // from a 429 or 503, at most 24 h; 0 when not asked for
 	Duration   time.Duration // of the whole attempt
 	Reason     string        // why not Delivered: one of the Reason words; empty when Delivered
+	KeyIDs     []string      // of the keys that signed, see Secret.KeyID
 	Err        error         // set when Failed: Reason and fixed words, never what the receiver sent, never the URL
 }
 
@@ -124,6 +126,9 @@ func (s *Sender) Send(ctx context.Context, e Endpoint, m Message) Attempt {
 
 	a := s.attempt(ctx, span, e, m)
 	a.Duration = time.Since(start)
+	for _, secret := range e.Secrets {
+		a.KeyIDs = append(a.KeyIDs, secret.KeyID())
+	}
 
 	span.SetAttributes(attribute.String("webhook.outcome", a.Outcome.String()))
 	if a.Status != 0 {

@@ -1,9 +1,10 @@
 // Package peers starts other people's programs for tests: npm oidc-provider,
-// a certified OpenID provider, as a CIBA provider in poll mode, and npm
-// standardwebhooks, a receiver's library, as the judge of our signatures. Both
-// run under Node on loopback from this folder, where `npm ci` has put them;
-// nothing is installed here. What they say counts more in a test than what our
-// own simulator says, because nobody who wrote them read our code.
+// a certified OpenID provider, as a CIBA provider in poll mode; npm
+// standardwebhooks, a receiver's library, as the judge of our signatures; and
+// npm jose, which opens what we encrypt. They run under Node on loopback from
+// this folder, where `npm ci` has put them; nothing is installed here. What they
+// say counts more in a test than what our own simulator says, because nobody who
+// wrote them read our code.
 //
 // It imports nothing of ours and is meant for tests alone.
 package peers

@@ -60,21 +60,41 @@ func Verify(t testing.TB, secret string, header http.Header, body []byte) error 
 	if err != nil {
 		t.Fatalf("peers: verifying: %v", err)
 	}
+	_, err = judge(t, question)
+	return err
+}
+
+// Open opens a compact JWE, ECDH-ES+A256KW with A256GCM, by npm jose with the key of a private
+// JSON Web Key Set that the JWE's kid names. An error is the library's refusal. That the
+// library cannot be asked fails the test; so call it from the test's own goroutine.
+func Open(t testing.TB, jwks []byte, jwe string) ([]byte, error) {
+	t.Helper()
+	question, err := json.Marshal(map[string]any{"jwks": json.RawMessage(jwks), "jwe": jwe})
+	if err != nil {
+		t.Fatalf("peers: opening: %v", err)
+	}
+	plain, err := judge(t, question)
+	return []byte(plain), err
+}
+
+// judge asks one question, and gives the refusal as an error.
+func judge(t testing.TB, question []byte) (plain string, err error) {
+	t.Helper()
 	line, err := verifierOf(t).ask(question)
 	if err != nil {
-		t.Fatalf("peers: verifying: %v", err)
+		t.Fatalf("peers: asking: %v", err)
 	}
 	var verdict struct {
-		OK    bool
-		Error string
+		OK           bool
+		Plain, Error string
 	}
 	if err := json.Unmarshal([]byte(line), &verdict); err != nil {
-		t.Fatalf("peers: verifying: reading the verdict: %v", err)
+		t.Fatalf("peers: reading the verdict: %v", err)
 	}
 	if !verdict.OK {
-		return errors.New(verdict.Error)
+		return "", errors.New(verdict.Error)
 	}
-	return nil
+	return verdict.Plain, nil
 }
 
 func (v *verifier) ask(question []byte) (string, error) {

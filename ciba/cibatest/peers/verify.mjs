@@ -1,14 +1,17 @@
 // Verifies webhooks with npm standardwebhooks, a receiver's library that is not ours; v1a, which
-// it does not know, with Node's own crypto.
-// Standard input: one JSON object a line, {"secret":"whsec_…" or "whpk_…","headers":{"webhook-id":"…",…},"body":"…"}.
-// Standard output: for each of them, in order, {"ok":true} or {"ok":false,"error":"…"}.
+// it does not know, with Node's own crypto. Opens encrypted content with npm jose.
+// Standard input: one JSON object a line, {"secret":"whsec_…" or "whpk_…","headers":{"webhook-id":"…",…},"body":"…"}
+// or {"jwks":{"keys":[…]},"jwe":"…"}.
+// Standard output: for each of them, in order, {"ok":true}, {"ok":true,"plain":"…"} or {"ok":false,"error":"…"}.
 import {createPublicKey, verify} from 'node:crypto';
 import {createInterface} from 'node:readline';
+import {compactDecrypt, importJWK} from 'jose';
 import {Webhook} from 'standardwebhooks';
 
-function judge(line) {
+async function judge(line) {
   try {
-    const {secret, headers, body} = JSON.parse(line);
+    const {jwks, jwe, secret, headers, body} = JSON.parse(line);
+    if (jwe) return {ok: true, plain: await open(jwks, jwe)};
     if (secret.startsWith('whpk_')) verifyV1a(secret, headers, body);
     else new Webhook(secret).verify(body, headers);
     return {ok: true};
@@ -30,6 +33,19 @@ function verifyV1a(whpk, headers, body) {
   if (!good) throw new Error('No matching signature found');
 }
 
+// open is what a receiver in Node writes: the key that the kid names, and the two algorithms that were agreed.
+async function open({keys}, jwe) {
+  const alg = 'ECDH-ES+A256KW';
+  const choose = ({kid}) => {
+    const jwk = keys.find(key => key.kid === kid);
+    if (!jwk) throw new Error('No such key');
+    return importJWK(jwk, alg);
+  };
+  const allowed = {keyManagementAlgorithms: [alg], contentEncryptionAlgorithms: ['A256GCM']};
+  const {plaintext} = await compactDecrypt(jwe, choose, allowed);
+  return new TextDecoder('utf-8', {fatal: true, ignoreBOM: true}).decode(plaintext);
+}
+
 for await (const line of createInterface({input: process.stdin})) {
-  process.stdout.write(`${JSON.stringify(judge(line))}\n`);
+  process.stdout.write(`${JSON.stringify(await judge(line))}\n`);
 }
