@@ -21,6 +21,7 @@ type decision struct {
 	Event    string `json:"event,omitempty"`   // its type, with whatDeliver
 	Outcome  string `json:"outcome,omitempty"` // a state, a delivery's status or a problem code
 	Reason   string `json:"reason_code,omitempty"`
+	By       string `json:"by,omitempty"`         // operator: not the caller itself
 	Lost     int    `json:"lines_lost,omitempty"` // with whatResumed
 }
 
@@ -32,7 +33,7 @@ const (
 	whatFinal     = "final"     // a step-up has its final state
 	whatCancel    = "cancel"    // a caller wants a step-up cancelled
 	whatDeliver   = "deliver"   // a webhook has its event, or will not have it
-	whatRedeliver = "redeliver" // a caller wants the webhooks sent again
+	whatRedeliver = "redeliver" // a caller or an operator wants the webhooks sent again
 	whatResumed   = "resumed"   // the log is written again after a fault; how many lines found no room meanwhile
 )
 
@@ -101,12 +102,18 @@ func (w *Worker) noteRound(r *record, before []Delivery) {
 	}
 }
 
+// byOperator marks what is done in a caller's name by a command of the operators.
+const byOperator = "operator"
+
 // noteWish notes what a caller wanted done with a step-up, and what it was answered. An id
 // that is none of ours could be anything, so it is not repeated.
 func (w *Worker) noteWish(what, caller, id string, v *StepUp, err error) {
 	d := decision{Time: Time{time.Now()}, What: what, Caller: caller, Provider: v.Provider, Outcome: inAWord(err)}
 	if validID(id, w.opts.Shards) {
 		d.StepUp = id
+	}
+	if w.opts.Operator {
+		d.By = byOperator
 	}
 	if err == nil {
 		d.Outcome = "accepted"

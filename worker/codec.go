@@ -88,5 +88,6 @@ func decodeRecord(id string, h map[string]string) (r record, ok bool) {
 			r.Deliveries = nil
 		}
 	}
+	r.acknowledge(h["ak"])
 	return r, true
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	mrand "math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,7 +57,7 @@ func (e *endpointSlots) take(name string, wait time.Duration) (free func(), ok b
 // step-up stays owned until the round is stored, so if we die in between, the
 // next owner sends the same bytes under the same id again.
 func (w *Worker) deliver(ctx context.Context, s *session) error {
-	if _, due := s.nextDelivery(); !due {
+	if _, due := s.nextDelivery(); !due && s.Acked == "" {
 		return nil // the final script let it go
 	}
 	w.renew(s)
@@ -69,20 +70,13 @@ func (w *Worker) deliver(ctx context.Context, s *session) error {
 		w.round(ctx, s)
 	}
 	failpoint("round.sent")
-	p := w.purge(s)
-	op := opID()
-	var wakes string
-	err := w.stubborn(ctx, &s.record, func() error {
-		var err error
-		wakes, err = w.store.round(ctx, &s.record, op, p)
-		return err
-	})
+	wakes, err := w.storeRound(ctx, s, before)
 	if err != nil {
 		return err
 	}
 	failpoint("round.stored")
 	w.noteRound(&s.record, before)
-	if at, due := s.nextDelivery(); due {
+	if at, due := s.nextSend(); due {
 		if err := w.queue.wake(ctx, s.ID, wakes, s.State, at); err != nil {
 			w.log.Warn("delivery not queued; the sweeper will wake it", "id", s.ID, "error", err)
 		}
@@ -90,8 +84,29 @@ func (w *Worker) deliver(ctx context.Context, s *session) error {
 	return nil
 }
 
+// storeRound stores what a round brought. What the caller acknowledged in the
+// meantime goes with it, and may be the last that the purge waits for.
+func (w *Worker) storeRound(ctx context.Context, s *session, before []Delivery) (wakes string, err error) {
+	op := opID()
+	for {
+		p, m := w.purge(s.set, &s.record), moved(before, s.Deliveries)
+		err = w.stubborn(ctx, &s.record, func() error {
+			wakes, err = w.store.round(ctx, &s.record, op, p, m)
+			return err
+		})
+		if !errors.Is(err, errAcked) {
+			return wakes, err
+		}
+		s.acknowledge(wakes)
+		if p.result != "" {
+			s.Purged = time.Time{} // nothing was stored
+		}
+	}
+}
+
 func (w *Worker) round(ctx context.Context, s *session) {
 	now := time.Now()
+	w.route(s)
 	var sends sync.WaitGroup
 	for i := range s.Deliveries {
 		if d := &s.Deliveries[i]; d.due(now) {
@@ -106,6 +121,7 @@ func (w *Worker) round(ctx context.Context, s *session) {
 		case d.Status != DeliveryPending:
 		case now.UnixMilli() > d.Until:
 			w.giveUp(ctx, s, d)
+		case d.Pull:
 		case d.Next > d.Until: // no further attempt fits in: the end comes at its time
 			d.Next = d.Until + 1
 		}
@@ -126,7 +142,27 @@ func (w *Worker) giveUp(ctx context.Context, s *session, d *Delivery) {
 		Next: time.Now().UnixMilli(), Until: ms(s.Completed.Add(keepEvents)),
 	}
 	d.Follower = ""
+	if d.Pull {
+		follower.wait()
+	}
 	s.Deliveries = append(s.Deliveries, follower)
+}
+
+// route leaves to be pulled what was to be sent to a webhook that is pulled from now on. The
+// other way round it sends, but only in a round that comes for something else or too late:
+// nothing comes by itself for what waits to be pulled.
+func (w *Worker) route(s *session) {
+	for i := range s.Deliveries {
+		d := &s.Deliveries[i]
+		hook, ok := s.set.hook(s.Caller, d.Webhook)
+		switch {
+		case !ok || hook.Pull == d.Pull || d.Status != DeliveryPending:
+		case hook.Pull:
+			d.wait()
+		default:
+			d.Pull, d.Next = false, time.Now().UnixMilli()
+		}
+	}
 }
 
 // attempt makes one attempt at one webhook and notes what came of it.
@@ -168,6 +204,7 @@ func (w *Worker) attempt(ctx context.Context, s *session, d *Delivery) {
 func (w *Worker) noteAttempt(ctx context.Context, s *session, d *Delivery, a webhook.Attempt) {
 	d.Attempts++
 	d.Last = a.Status
+	d.log(attempt{At: time.Now().Add(-a.Duration).UnixMilli(), Took: a.Duration.Milliseconds(), Status: a.Status, Why: a.Reason, Keys: strings.Join(a.KeyIDs, " ")})
 	w.met.attempted(ctx, a)
 	level := w.log.Info
 	switch a.Outcome {
@@ -182,7 +219,7 @@ func (w *Worker) noteAttempt(ctx context.Context, s *session, d *Delivery, a web
 		level = w.log.Warn
 	}
 	level("webhook attempt", "id", s.ID, "caller", s.Caller, "webhook", d.Webhook, "event", d.Event, "type", d.Type,
-		"attempt", d.Attempts, "status", a.Status, "outcome", d.Status, "took_ms", a.Duration.Milliseconds(), "why", a.Reason)
+		"attempt", d.Attempts, "status", a.Status, "outcome", d.Status, "took_ms", a.Duration.Milliseconds(), "why", a.Reason, "keys", strings.Join(a.KeyIDs, " "))
 }
 
 // hook finds a caller's webhook by name.
@@ -209,14 +246,14 @@ func (w *Worker) body(s *session, d *Delivery) ([]byte, error) {
 
 // purge takes the identity away once every webhook that carries it has it, if
 // the configuration says so.
-func (w *Worker) purge(s *session) purge {
-	if !s.set.PurgeOnDelivery || s.State != Approved || !s.Purged.IsZero() {
+func (w *Worker) purge(set *Settings, r *record) purge {
+	if !set.PurgeOnDelivery || r.State != Approved || !r.Purged.IsZero() {
 		return purge{}
 	}
 	carried := 0
 	var p purge
-	for i := range s.Deliveries {
-		d := &s.Deliveries[i]
+	for i := range r.Deliveries {
+		d := &r.Deliveries[i]
 		if !d.Personal {
 			continue
 		}
@@ -229,8 +266,8 @@ func (w *Worker) purge(s *session) purge {
 	if carried == 0 {
 		return purge{}
 	}
-	s.Purged = time.Now().Truncate(time.Millisecond)
-	p.result = s.set.Sealer.sealJSON(&s.record, "result", result{State: s.State, Completed: ms(s.Completed), Until: ms(s.Completed.Add(s.set.ResultTTL))})
+	r.Purged = time.Now().Truncate(time.Millisecond)
+	p.result = set.Sealer.sealJSON(r, "result", result{State: r.State, Completed: ms(r.Completed), Until: ms(r.Completed.Add(set.ResultTTL))})
 	return p
 }
 

@@ -54,3 +54,8 @@ func storageDown() *Error {
 func draining() *Error {
 	return &Error{Code: CodeDraining, Detail: "This process is stopping. Nothing was sent; try again.", RetryAfter: time.Second}
 }
+
+// wrongField is what a caller is told of a request with one mistake.
+func wrongField(field, message string) *Error {
+	return &Error{Code: CodeInvalidRequest, Detail: "The request has mistakes.", Fields: []FieldError{{Field: field, Message: message}}}
+}

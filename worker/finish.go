@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -154,17 +153,20 @@ func (w *Worker) address(s *session, e *ending, hook Webhook, res *result) {
 	if !wants(hook.Events, typ) {
 		return
 	}
-	d := Delivery{Webhook: hook.Name, Event: newEventID(), Type: typ, Status: DeliveryPending, Next: ms(r.Completed)}
+	d := Delivery{Webhook: hook.Name, Event: newEventID(r.ID), Type: typ, Status: DeliveryPending, Next: ms(r.Completed)}
 	data := r.view(s.face, res)
 	if hook.Reference {
 		data = bare(data)
 	}
 	body := event{typ, Time{r.Completed}, data}.body()
-	if d.Personal = data.Identity != nil; d.Personal {
+	if d.Personal = data.Identity != nil; hook.Encrypt != nil {
+		body = w.encrypted(r, hook, event{typ, Time{r.Completed}, bare(data)}, body)
+	}
+	if d.Personal {
 		d.Until = ms(r.Completed.Add(set.ResultTTL))
 		e.personal = append(e.personal, eventField(d.Event), set.Sealer.seal(r, d.Event, body))
 		if wants(hook.Events, typeExpired) {
-			d.Follower = newEventID()
+			d.Follower = newEventID(r.ID)
 			follower := event{typeExpired, Time{r.Completed.Add(set.ResultTTL)}, bare(data)}.body()
 			e.events = append(e.events, d.Follower, set.Sealer.seal(r, d.Follower, follower))
 		}
@@ -172,13 +174,28 @@ func (w *Worker) address(s *session, e *ending, hook Webhook, res *result) {
 		d.Until = ms(r.Completed.Add(keepEvents))
 		e.events = append(e.events, d.Event, set.Sealer.seal(r, d.Event, body))
 	}
+	if hook.Pull {
+		d.wait()
+	}
 	r.Deliveries = append(r.Deliveries, d)
+}
+
+// encrypted is an event of which only the receiver can open what is personal. It is
+// made before anything is stored: the identity lies in Redis for nobody else but
+// those who may fetch it by the API.
+func (w *Worker) encrypted(r *record, hook Webhook, outer event, full []byte) []byte {
+	jwe, err := hook.Encrypt.Encrypt(full)
+	if err != nil { // the key was judged when it was read; the receiver still learns the state
+		w.log.Error("an event is told without what is personal: it could not be encrypted", "alarm", true,
+			"id", r.ID, "caller", r.Caller, "webhook", hook.Name, "error", err)
+	}
+	outer.Data.Encrypted = jwe
+	return outer.body()
 }
 
 // typeExpired is the event that follows an identity which could not be delivered in time.
 const typeExpired = "step_up.delivery_expired"
 
-func newEventID() string          { return "evt_" + rand.Text() }
 func eventField(id string) string { return "ev:" + id }
 
 // bare is a step-up without anything personal.

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// hub tells waiting readers that a step-up became final. It is a hint: readers
-// look for themselves every few seconds.
+// hub tells waiting readers that a step-up became final, or that there is more to pull. It
+// is a hint: readers look for themselves every few seconds.
 type hub struct {
 	mu      sync.Mutex
 	waiting map[string]map[chan struct{}]bool
 }
 
-// join listens for one step-up until leave is called.
+// join listens for one step-up, or one queueTopic, until leave is called.
 func (h *hub) join(id string) (told <-chan struct{}, leave func()) {
 	ch := make(chan struct{}, 1)
 	h.mu.Lock()

@@ -24,7 +24,7 @@ const (
 	keyWorkers  = prefix + "{w}:workers"
 	keyShards   = prefix + "{w}:shards"
 	keyReady    = prefix + "{w}:ready"
-	finalTopic  = prefix + "final" // publishes the ids of step-ups that became final
+	finalTopic  = prefix + "final" // publishes the ids of step-ups that became final, and the topics of queues that grew
 	deliverName = "deliver"        // the queue of later deliveries
 )
 
@@ -46,6 +46,20 @@ func keyOf(id, kind string) string {
 	n, _ := shardOf(id)
 	return slot(n) + kind + id
 }
+
+// keyFailing is a caller's step-ups that a webhook did not take, by when they became final.
+func keyFailing(shard int, caller string) string { return slot(shard) + "failing:" + caller }
+
+// keyQueue is the events that wait for a caller to pull them from a webhook.
+func keyQueue(shard int, caller, hook string) string { return slot(shard) + queueTopic(caller, hook) }
+
+// keyLastPlace is the last place that was given in a queue, also when nothing is left in it.
+func keyLastPlace(shard int, caller, hook string) string {
+	return slot(shard) + "pulled:" + caller + "/" + hook
+}
+
+// queueTopic is what readers of a queue are told by, whatever the shard.
+func queueTopic(caller, hook string) string { return "pull:" + caller + "/" + hook }
 
 func keyIdem(shard int, hash string) string { return slot(shard) + "idem:" + hash }
 
@@ -83,6 +97,32 @@ const idText = 20
 // newID is a fresh step-up id. It names its shard, so whoever holds the id finds the keys.
 func newID(shard int) string { return fmt.Sprintf("su_%02x%s", shard, rand.Text()[:idText]) }
 
+// newEventID is a fresh event id. It names its step-up, so whoever holds it finds the keys.
+func newEventID(id string) string {
+	return eventPrefix + strings.TrimPrefix(id, "su_") + rand.Text()[:eventText]
+}
+
+const (
+	eventPrefix = "evt_"
+	eventText   = 8 // a step-up has a few dozen events at most
+)
+
+// stepUpOf is the step-up that an event id names; false when it is no id of ours.
+func stepUpOf(event string) (id string, ok bool) {
+	rest, ok := strings.CutPrefix(event, eventPrefix)
+	if !ok || len(rest) != 2+idText+eventText || !isText(rest[2+idText:]) {
+		return "", false
+	}
+	id = "su_" + rest[:2+idText]
+	_, ok = shardOf(id)
+	return id, ok
+}
+
+// isText reports whether s is of rand.Text's alphabet.
+func isText(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return (c < 'A' || c > 'Z') && (c < '2' || c > '7') })
+}
+
 // shardOf is the shard an id names; false when it is no id of ours.
 func shardOf(id string) (int, bool) {
 	rest, ok := strings.CutPrefix(id, "su_")
@@ -93,10 +133,5 @@ func shardOf(id string) (int, bool) {
 	if err != nil || strings.ToLower(rest[:2]) != rest[:2] {
 		return 0, false
 	}
-	for _, c := range rest[2:] {
-		if (c < 'A' || c > 'Z') && (c < '2' || c > '7') {
-			return 0, false
-		}
-	}
-	return int(n), true
+	return int(n), isText(rest[2:])
 }

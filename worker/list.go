@@ -42,7 +42,7 @@ func (w *Worker) List(ctx context.Context, caller string, f Filter) (Page, error
 	}
 	from, ok := parseCursor(f.Cursor)
 	if !ok {
-		return Page{}, &Error{Code: CodeInvalidRequest, Detail: "The request has mistakes.", Fields: []FieldError{{Field: "cursor", Message: "is not a cursor of this list"}}}
+		return Page{}, wrongField("cursor", "is not a cursor of this list")
 	}
 	f.Limit = min(max(f.Limit, 1), 100)
 	batch := f.Limit
@@ -159,27 +159,39 @@ func parseCursor(s string) (mark, bool) {
 
 // newest merges the shards' lists: the next marks before from, newest first.
 func (w *Worker) newest(ctx context.Context, list func(shard int) string, from mark, limit int) ([]mark, error) {
+	all, err := w.marks(ctx, func(p redis.Pipeliner, shard int) *redis.ZSliceCmd {
+		return p.ZRevRangeByScoreWithScores(ctx, list(shard), &redis.ZRangeBy{
+			Min: "-inf", Max: strconv.FormatInt(from.at, 10), Count: int64(limit) + sameInstant})
+	})
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(m mark) bool { return !m.before(from) })
+	slices.SortFunc(all, func(a, b mark) int { return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.id, a.id)) })
+	return all[:min(limit, len(all))], nil
+}
+
+// sameInstant is how many of a list may share the millisecond that a page begins at: a
+// page reads past them. Nobody creates 64 in one, in one shard.
+const sameInstant = 64
+
+// marks reads the places of a list from every shard, in one round trip.
+func (w *Worker) marks(ctx context.Context, read func(p redis.Pipeliner, shard int) *redis.ZSliceCmd) (all []mark, err error) {
 	cmds := make([]*redis.ZSliceCmd, w.opts.Shards)
-	_, err := w.opts.Store.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = w.opts.Store.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for n := range cmds {
-			// Some may share from's millisecond: read past them. Nobody creates 64 in one, in one shard.
-			cmds[n] = p.ZRevRangeByScoreWithScores(ctx, list(n), &redis.ZRangeBy{
-				Min: "-inf", Max: strconv.FormatInt(from.at, 10), Count: int64(limit + 64)})
+			cmds[n] = read(p, n)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading a list: %w", err)
 	}
-	var all []mark
 	for _, c := range cmds {
 		for _, z := range c.Val() {
 			id, _ := z.Member.(string)
-			if m := (mark{int64(z.Score), id}); m.before(from) {
-				all = append(all, m)
-			}
+			all = append(all, mark{int64(z.Score), id})
 		}
 	}
-	slices.SortFunc(all, func(a, b mark) int { return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.id, a.id)) })
-	return all[:min(limit, len(all))], nil
+	return all, nil
 }

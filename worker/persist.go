@@ -44,7 +44,7 @@ func (w *Worker) persist(ctx context.Context, within time.Duration, write func()
 		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(within))
 	return backoff.Retry(func() error {
 		err := write()
-		if errors.Is(err, errFence) || errors.Is(err, errFinal) || errors.Is(err, errGone) {
+		if errors.Is(err, errFence) || errors.Is(err, errFinal) || errors.Is(err, errGone) || errors.Is(err, errAcked) {
 			return backoff.Permanent(err)
 		}
 		return err

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"encoding/json"
-	"strings"
 	"time"
 
 	"stepup/ciba"
@@ -103,16 +102,8 @@ type StepUp struct {
 	Identity        *ciba.Identity    `json:"identity"`
 	ResultExpiresAt *Time             `json:"result_expires_at"`
 	PurgedAt        *Time             `json:"identity_purged_at"`
+	Encrypted       string            `json:"encrypted,omitempty"` // only in webhooks: the whole event, for the receiver alone
 	Deliveries      []DeliveryView    `json:"deliveries,omitzero"` // not in webhooks
-}
-
-// DeliveryView is one webhook's share of a step-up as callers see it.
-type DeliveryView struct {
-	Webhook       string         `json:"webhook"`
-	Status        DeliveryStatus `json:"status"`
-	Attempts      int            `json:"attempts"`
-	LastStatus    *int           `json:"last_status"` // HTTP status of the last attempt; null when nothing answered
-	NextAttemptAt *Time          `json:"next_attempt_at"`
 }
 
 // Time is an instant in UTC with milliseconds, as callers see it.
@@ -168,56 +159,11 @@ type record struct {
 	Member     string     // this push among its person's few
 	Hooks      []string   // names of the webhooks that the step-up was created with
 	Deliveries []Delivery // once it is final
+	Acked      string     // acknowledgements that came while somebody sent, see acknowledgement
 }
 
 // shard is the key slot and poll queue the id names.
 func (r *record) shard() int { n, _ := shardOf(r.ID); return n }
-
-// DeliveryStatus is how one event fares at one webhook.
-type DeliveryStatus string
-
-// The delivery states.
-const (
-	DeliveryPending     DeliveryStatus = "pending"
-	DeliveryDelivered   DeliveryStatus = "delivered"
-	DeliveryStopped     DeliveryStatus = "stopped" // the receiver answered 410
-	DeliveryUndelivered DeliveryStatus = "undelivered"
-)
-
-// Delivery is the bookkeeping of one event at one webhook.
-type Delivery struct {
-	Webhook  string         `json:"w"`
-	Event    string         `json:"e,omitempty"` // webhook-id: stable over attempts and redeliveries
-	Type     string         `json:"t,omitempty"`
-	Status   DeliveryStatus `json:"s"`
-	Attempts int            `json:"n,omitempty"`
-	Last     int            `json:"l,omitempty"`
-	Next     int64          `json:"d,omitempty"` // ms; when the next attempt is due
-	Until    int64          `json:"u,omitempty"` // ms; no attempt after
-	Personal bool           `json:"p,omitempty"` // the body carries an identity and ends with the result
-	Tries    int            `json:"r,omitempty"` // failed attempts since the last redeliver: the place in the schedule
-	Full     int            `json:"b,omitempty"` // how often in a row the endpoint had no turn left
-	Follower string         `json:"f,omitempty"` // event id of the delivery_expired that follows an undelivered identity
-}
-
-// due reports whether an attempt is due at now.
-func (d *Delivery) due(now time.Time) bool {
-	return d.Status == DeliveryPending && d.Event != "" && d.Next <= now.UnixMilli() && now.UnixMilli() <= d.Until
-}
-
-// nextDelivery is when the earliest pending attempt is due; ok is false when none is pending.
-func (r *record) nextDelivery() (at time.Time, ok bool) {
-	for i := range r.Deliveries {
-		d := &r.Deliveries[i]
-		if d.Status != DeliveryPending || d.Event == "" {
-			continue
-		}
-		if t := time.UnixMilli(d.Next); !ok || t.Before(at) {
-			at, ok = t, true
-		}
-	}
-	return at, ok
-}
 
 // face is what the caller gave to recognise the step-up by.
 type face struct {
@@ -273,42 +219,4 @@ func (r *record) view(f face, res *result) StepUp {
 		v.Deliveries = append(v.Deliveries, r.Deliveries[i].view())
 	}
 	return v
-}
-
-func (d *Delivery) view() DeliveryView {
-	v := DeliveryView{Webhook: d.Webhook, Status: d.Status, Attempts: d.Attempts}
-	if d.Last != 0 {
-		v.LastStatus = &d.Last
-	}
-	if d.Status == DeliveryPending && d.Next != 0 {
-		v.NextAttemptAt = stamp(time.UnixMilli(d.Next))
-	}
-	return v
-}
-
-// wants reports whether a webhook that subscribed to patterns gets events of
-// the type. A pattern is a type, or a prefix that ends in an asterisk.
-func wants(patterns []string, typ string) bool {
-	for _, p := range patterns {
-		if prefix, ok := strings.CutSuffix(p, "*"); p == typ || ok && strings.HasPrefix(typ, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-// event is the body of a webhook.
-type event struct {
-	Type      string `json:"type"`
-	Timestamp Time   `json:"timestamp"`
-	Data      StepUp `json:"data"`
-}
-
-func (e event) body() []byte {
-	e.Data.Deliveries = nil
-	b, err := json.Marshal(e)
-	if err != nil {
-		panic("worker: an event does not marshal: " + err.Error()) // plain data only
-	}
-	return b
 }

@@ -37,6 +37,7 @@ var (
 	scriptFinal     = script("final")
 	scriptRound     = script("round")
 	scriptRedeliver = script("redeliver")
+	scriptTaken     = script("acknowledge")
 	scriptWake      = script("wake")
 	scriptBeat      = script("beat")
 	scriptPerson    = script("person")
@@ -63,6 +64,7 @@ var (
 	errFence = errors.New("another worker owns the step-up")
 	errFinal = errors.New("the step-up is final")
 	errGone  = errors.New("no such step-up")
+	errAcked = errors.New("an event was acknowledged in the meantime")
 )
 
 // store is the Redis side: every transition of a step-up is one script, a
@@ -104,6 +106,8 @@ func refusedBy(word string) error {
 		return errFinal
 	case "gone", "done":
 		return errGone
+	case "acked":
+		return errAcked
 	}
 	return errFence
 }
@@ -255,41 +259,13 @@ type ending struct {
 // final stores the one final state.
 func (s *store) final(ctx context.Context, r *record, op string, e ending) error {
 	fields := r.finalFields()
+	queues, moves := moved(nil, r.Deliveries).args(r)
 	args := append([]any{op, r.ID, r.Owner, r.Gen, flag(e.passes), (15 * time.Second).Milliseconds(),
-		e.keep.Milliseconds(), (keepEvents + clockGrace).Milliseconds(), keepRecord.Milliseconds(), finalTopic, len(fields)}, fields...)
+		e.keep.Milliseconds(), (keepEvents + clockGrace).Milliseconds(), keepRecord.Milliseconds(), moves, len(fields)}, fields...)
 	args = append(append(args, len(e.personal)), e.personal...)
 	shard := r.shard()
-	return s.learnt(ctx, "final", shard, scriptFinal,
-		[]string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, r.Owner), keyDue(shard), keyPrompt(r.ID)}, append(args, e.events...)...)
-}
-
-// purge is what a round takes away: the identity, once everybody has it.
-type purge struct {
-	result string // the sealed result without the identity
-	fields []any  // sealed fields that go
-}
-
-// round stores what a round of webhooks brought and lets the step-up go.
-func (s *store) round(ctx context.Context, r *record, op string, p purge) (wakes string, err error) {
-	next, due := r.nextDelivery()
-	wake := max(0, time.Until(next)) + 5*time.Second // the task comes first; this is for when it is lost
-	if !due {
-		wake = 0
-	}
-	purged := int64(0)
-	if p.result != "" {
-		purged = ms(r.Purged)
-	}
-	shard := r.shard()
-	args := append([]any{op, r.ID, r.Owner, r.Gen, r.deliveries(), flag(due), wake.Milliseconds(), purged, p.result}, p.fields...)
-	return s.counted(ctx, scriptRound, []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyOwned(shard, r.Owner), keyDue(shard)}, args...)
-}
-
-// redeliver makes deliveries due again; errFence while somebody is sending.
-func (s *store) redeliver(ctx context.Context, r *record) (wakes string, err error) {
-	shard := r.shard()
-	return s.counted(ctx, scriptRedeliver, []string{keyRecord(r.ID), keyOpen(shard), keyDue(shard)},
-		opID(), r.ID, r.Gen, r.deliveries(), (2 * time.Second).Milliseconds())
+	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, r.Owner), keyDue(shard), keyPrompt(r.ID)}
+	return s.learnt(ctx, "final", shard, scriptFinal, append(keys, queues...), append(args, e.events...)...)
 }
 
 // woken is what a wake-up found.

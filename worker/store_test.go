@@ -143,7 +143,7 @@ func TestAFormerOwnerWritesNothing(t *testing.T) {
 	_, err := s.release(t.Context(), &old, opID())
 	s.refuses("release", err, errFence)
 	s.refuses("note", s.note(t.Context(), &old, opID(), "raw"), errFence)
-	_, err = s.round(t.Context(), &old, opID(), purge{})
+	_, err = s.round(t.Context(), &old, opID(), purge{}, nil)
 	s.refuses("round", err, errFence)
 	for _, st := range []State{Expired, Failed, Unknown, Cancelled} {
 		r, e := end(old, st)
@@ -206,21 +206,28 @@ func TestScriptsAnswerARepeatTheSame(t *testing.T) {
 	for range 2 {
 		s.must("final", s.final(ctx, r, op+"f", e))
 	}
-	first, err := s.round(ctx, r, op+"r", purge{})
+	first, err := s.round(ctx, r, op+"r", purge{}, nil)
 	s.must("round", err)
-	second, err := s.round(ctx, r, op+"r", purge{})
+	second, err := s.round(ctx, r, op+"r", purge{}, nil)
 	s.must("round again", err)
 	if first != second {
 		t.Errorf("wake numbers %s and %s", first, second)
 	}
-	rel := []any{op + "x", s.ID, 2, "[]", 1000}
+	ack := []any{op + "a", s.ID, "evt_1", "evt_1@1", "", 2, "[]", 0, 0, 0, ""}
+	for i := range 2 {
+		got, err := scriptTaken.Run(ctx, s.rdb, []string{keyRecord(s.ID), keyOpen(1), keyPersonal(s.ID), keyDue(1), keyQueue(1, "bank", "inbox")}, ack...).Text()
+		if err != nil || got != "ok" {
+			t.Fatalf("acknowledge %d: %v %v", i, got, err)
+		}
+	}
+	rel := []any{op + "x", s.ID, 3, "[]", 1000, ""}
 	for i := range 2 {
 		got, err := scriptRedeliver.Run(ctx, s.rdb, []string{keyRecord(s.ID), keyOpen(1), keyDue(1)}, rel...).StringSlice()
 		if err != nil || got[0] != "ok" {
 			t.Fatalf("redeliver %d: %v %v", i, got, err)
 		}
 	}
-	if got := s.now(); got.Gen != 3 || got.State != Approved {
+	if got := s.now(); got.Gen != 4 || got.State != Approved {
 		t.Errorf("ended as %+v", got)
 	}
 }

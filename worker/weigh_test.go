@@ -120,7 +120,7 @@ func TestInFlightIsCountedExactly(t *testing.T) {
 	r.Deliveries[0].Status = DeliveryDelivered
 	op = opID()
 	for range 2 {
-		_, err := s.round(ctx, r, op, purge{})
+		_, err := s.round(ctx, r, op, purge{}, nil)
 		s.must("round", err)
 		inFlight(s, false, "delivered")
 	}

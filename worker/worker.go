@@ -54,6 +54,7 @@ type Options struct {
 	Role                Role
 	Log                 *slog.Logger
 	Audit               *Audit // nil: no decision is written down
+	Operator            bool   // this process does not serve: an operator acts in callers' names
 
 	regular bool // tests: failures back off without jitter
 }
@@ -104,8 +105,10 @@ type Caller struct {
 type Webhook struct {
 	Name      string
 	Endpoint  webhook.Endpoint
-	Events    []string // types, or prefixes that end in *
-	Reference bool     // events carry no personal data; the receiver fetches the result
+	Events    []string           // types, or prefixes that end in *
+	Reference bool               // events carry no personal data; the receiver fetches the result
+	Encrypt   *webhook.Recipient // not nil: what is personal in an event can be opened by the receiver alone
+	Pull      bool               // nothing is sent: events wait until the caller has fetched and acknowledged them; no Endpoint
 }
 
 // Worker is the service: create it with New, run it with Run, ask it with Ask.

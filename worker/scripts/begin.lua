@@ -9,8 +9,7 @@ redis.call('HSET', KEYS[1], unpack(ARGV, 9))
 redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[6])
 redis.call('ZADD', KEYS[2], now() + ARGV[4], ARGV[1])
 for i = 5, #KEYS do
-  local old = redis.call('ZCOUNT', KEYS[i], '-inf', ARGV[7] - ARGV[8])
-  if old > 0 then redis.call('ZREMRANGEBYRANK', KEYS[i], 0, math.min(old, 1000) - 1) end -- many at once would hold Redis up
+  trim(KEYS[i], ARGV[7] - ARGV[8])
   redis.call('ZADD', KEYS[i], ARGV[7], ARGV[1])
   redis.call('PEXPIRE', KEYS[i], ARGV[8])
 end

@@ -1,6 +1,6 @@
 -- The one final state. Only an approved or denied may pass the fence: the provider says it once.
--- KEYS record, open, personal, events, owned by me, due, prompt
--- ARGV op, id, me, gen, 1 to pass the fence, wake in ms, ttls of personal fields, events and record in ms, channel,
+-- KEYS record, open, personal, events, owned by me, due, prompt, queues…
+-- ARGV op, id, me, gen, 1 to pass the fence, wake in ms, ttls of personal fields, events and record in ms, moves,
 --      n, n record fields…, m, m personal fields…, event fields…
 if again('fop') then return 'ok' end
 local st = redis.call('HGET', KEYS[1], 'st')
@@ -29,5 +29,6 @@ else
     redis.call('SREM', KEYS[5], ARGV[2])
   end
 end
-redis.call('PUBLISH', ARGV[10], ARGV[2])
+queue(ARGV[10], 7)
+redis.call('PUBLISH', 'stepup:final', ARGV[2])
 return 'ok'
