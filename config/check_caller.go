@@ -11,7 +11,7 @@ import (
 const (
 	contentFull      = "full"
 	contentReference = "reference"
-	contentEncrypted = "encrypted" // of a later version
+	contentEncrypted = "encrypted"
 
 	anyEvent      = "step_up.*"
 	approvedEvent = "step_up.approved"
@@ -47,12 +47,12 @@ func (r *reader) checkCaller(key, name string, caller Caller, c *Config) {
 		}
 	}
 	if c.PurgeOnDelivery && !slices.ContainsFunc(caller.Webhooks, carriesIdentity) {
-		r.wrong(key+".webhooks", "has no webhook with `content: full` for step_up.approved, so with purge_on_delivery nobody would be told who approved; add one or set purge_on_delivery: false")
+		r.wrong(key+".webhooks", "has no webhook with `content: full` or `content: encrypted` for step_up.approved, so with purge_on_delivery nobody would be told who approved; add one or set purge_on_delivery: false")
 	}
 }
 
 func carriesIdentity(w Webhook) bool {
-	return w.Content == contentFull && (slices.Contains(w.Events, anyEvent) || slices.Contains(w.Events, approvedEvent))
+	return (w.Content == contentFull || w.Content == contentEncrypted) && (slices.Contains(w.Events, anyEvent) || slices.Contains(w.Events, approvedEvent))
 }
 
 // checkRoute judges what a webhook has of its own to be reached by.
@@ -77,14 +77,11 @@ func (r *reader) checkWebhook(key string, w Webhook, c *Config) {
 	if r.need(key+".name", w.Name != "", "name the webhook") {
 		r.checkName(key+".name", w.Name)
 	}
-	if r.need(key+".url", w.URL != "", "write the receiver's https:// address") {
-		text := webhookProblem(w.URL, c)
-		if follows := text == privateHook && r.toldBelow("webhooks.allow_networks"); text != "" && !follows {
-			r.wrong(key+".url", "%s", text)
-		}
+	if w.Pull {
+		r.checkPull(key, w)
+	} else if !r.told(key + ".pull") {
+		r.checkPush(key, w, c)
 	}
-	r.checkRoute(key, w, c)
-	r.need(key+".secrets_file", !w.Secrets.IsZero(), "name a file with a `whsec_…` line")
 	if len(w.Events) == 0 {
 		r.wrong(key+".events", "must name at least one type, or be left out for %s", anyEvent)
 	}
@@ -96,9 +93,40 @@ func (r *reader) checkWebhook(key string, w Webhook, c *Config) {
 			r.wrong(item, "is listed twice; remove one")
 		}
 	}
-	if w.Content == contentEncrypted {
-		r.wrong(key+".content", "encrypted is not available in this version; write full or reference")
-		return
+	r.checkContent(key, w)
+}
+
+// checkPush judges a webhook that we send to.
+func (r *reader) checkPush(key string, w Webhook, c *Config) {
+	if r.need(key+".url", w.URL != "", "write the receiver's https:// address, or pull: true where the caller fetches its events") {
+		text := webhookProblem(w.URL, c)
+		if follows := text == privateHook && r.toldBelow("webhooks.allow_networks"); text != "" && !follows {
+			r.wrong(key+".url", "%s", text)
+		}
 	}
-	r.oneOf(key+".content", w.Content, contentFull, contentReference)
+	r.checkRoute(key, w, c)
+	r.need(key+".secrets_file", !w.Secrets.IsZero(), "name a file with a `whsec_…` line")
+}
+
+// checkPull judges a webhook that we do not send to, and so never sign for.
+func (r *reader) checkPull(key string, w Webhook) {
+	for name, set := range map[string]bool{
+		"url": w.URL != "", "secrets_file": !w.Secrets.IsZero(), "headers_file": !w.Headers.IsZero(), "proxy": w.Proxy != "",
+		"tls": w.TLS.CA != nil || w.TLS.Cert != nil || !w.TLS.Key.IsZero(),
+	} {
+		if set {
+			r.wrong(key+"."+name, "has no effect with pull: true, where nothing is sent and the caller fetches its events; remove it, or remove pull")
+		}
+	}
+}
+
+func (r *reader) checkContent(key string, w Webhook) {
+	r.oneOf(key+".content", w.Content, contentFull, contentReference, contentEncrypted)
+	switch {
+	case w.Content == contentEncrypted:
+		r.need(key+".encrypt_to_file", w.EncryptTo != nil, "name a file with the receiver's public JSON Web Key Set; "+
+			"`stepup keygen --webhook FILE --kind encryption` prints it for the receiver")
+	case w.EncryptTo != nil && !r.told(key+".content"):
+		r.wrong(key+".encrypt_to_file", "encrypts nothing with content: %s; write content: encrypted or remove it", w.Content)
+	}
 }

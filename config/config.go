@@ -28,7 +28,7 @@ type Config struct {
 
 	// ResultTTL is how long a result can be fetched after it is final: 1 s to 24 h, default 15 m.
 	ResultTTL time.Duration `yaml:"result_ttl"`
-	// PurgeOnDelivery drops the identity once every webhook with full content has it. Every caller must have one.
+	// PurgeOnDelivery drops the identity once every webhook with full or encrypted content has it. Every caller must have one.
 	PurgeOnDelivery bool `yaml:"purge_on_delivery"`
 
 	// AuditFile is where one JSON line per decision is added, with its folder; empty: none is kept. It is not read here.
@@ -155,13 +155,24 @@ type Caller struct {
 	Webhooks  []Webhook `yaml:"webhooks"` // may be empty: the caller then asks for its results
 }
 
-// Webhook is one receiver of a caller's events.
+// Webhook is one receiver of a caller's events: of signed requests to URL, or with Pull of what the caller fetches itself.
 type Webhook struct {
-	Name    string   `yaml:"name"`         // must be set, unique within the caller
-	URL     string   `yaml:"url"`          // must be set; https unless development
-	Secrets Secret   `yaml:"secrets_file"` // must be set; all of them sign
-	Events  []string `yaml:"events"`       // default step_up.*
-	Content string   `yaml:"content"`      // full (default) or reference: without personal data
+	Name   string   `yaml:"name"`   // must be set, unique within the caller
+	Events []string `yaml:"events"` // default step_up.*
+
+	// Content is full (default); reference, without personal data; or encrypted, so that the receiver alone can read what is
+	// personal.
+	Content string `yaml:"content"`
+	// EncryptTo is the receiver's public JSON Web Key Set, must be set with encrypted content and only there. What it holds
+	// is not secret, but whoever may change the file reads what it encrypts from then on.
+	EncryptTo []byte `yaml:"encrypt_to_file"`
+
+	// Pull, default false: nothing is sent; the caller fetches these events and acknowledges them. What is below is then not
+	// for this webhook.
+	Pull bool `yaml:"pull"`
+
+	URL     string `yaml:"url"`          // must be set; https unless development
+	Secrets Secret `yaml:"secrets_file"` // must be set; all of them sign
 
 	Headers Secret    `yaml:"headers_file"` // more headers of every request, `Name: value` lines
 	TLS     ClientTLS `yaml:"tls"`          // for https URLs

@@ -43,7 +43,7 @@ func TestSampleShowsDefaults(t *testing.T) {
 	if p.Keys.IsZero() || bank.APIKeys.IsZero() || c.Seal.Keys.IsZero() {
 		t.Fatal("the sample leaves a secret out")
 	}
-	if h := bank.Webhooks[0]; h.Content != contentFull || !reflect.DeepEqual(h.Events, []string{anyEvent}) {
+	if h := bank.Webhooks[0]; h.Content != contentFull || !reflect.DeepEqual(h.Events, []string{anyEvent}) || h.EncryptTo != nil || h.Pull {
 		t.Errorf("the sample's webhook %+v does not show the defaults", h)
 	}
 	// What must be set, and so has no default.

@@ -9,10 +9,8 @@ import (
 const notYet = "is not available in this version; remove it"
 
 // later names the members that the file's format has and this version cannot honour. They may be written with an
-// empty value; set, they are refused, because a setting that is silently ignored is worse than none. (`content:
-// encrypted` of a webhook is a value rather than a member: checkWebhook refuses it.)
+// empty value; set, they are refused, because a setting that is silently ignored is worse than none.
 var later = []string{
-	"callers.*.webhooks.*.encrypt_to_file",
 	"telemetry.otlp_endpoint",
 }
 

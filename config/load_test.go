@@ -110,6 +110,8 @@ callers:
     webhooks:
       - {name: ledger, url: "http://localhost:9001/hooks", secrets_file: secrets/ledger.whsec}
       - {name: audit, url: "http://10.0.0.1/", secrets_file: secrets/ledger.whsec, events: [step_up.approved], content: reference}
+      - {name: sealed, pull: true, content: encrypted, encrypt_to_file: secrets/tls.pem}
+telemetry: {otlp_endpoint: ""} # of a later version, and left empty
 `)
 	p, hooks := c.Providers["local"], c.Callers["bank"].Webhooks
 	if p.IDTokenEncrypted || p.Bind != "subject" || p.ClientID != "123" || p.Audience != "http://127.0.0.1:9000/token" {
@@ -134,6 +136,9 @@ callers:
 	}
 	if loopback := netip.MustParsePrefix("127.0.0.0/8"); len(c.Webhooks.AllowNetworks) == 0 || c.Webhooks.AllowNetworks[0] != loopback {
 		t.Errorf("in development webhooks reach %v, want loopback too", c.Webhooks.AllowNetworks)
+	}
+	if h := hooks[2]; !h.Pull || h.Content != "encrypted" || string(h.EncryptTo) != tlsPair().cert || !h.Secrets.IsZero() {
+		t.Errorf("webhook that is pulled = %+v", h)
 	}
 }
 

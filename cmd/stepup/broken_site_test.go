@@ -30,6 +30,8 @@ func makeGood(t *testing.T) {
 	for _, hook := range []string{"ledger", "fraud", "till"} {
 		write(t, "secrets", hook+".whsec", webhook.NewSecret()+"\n")
 	}
+	_, public := webhook.NewEncryptionKey()
+	write(t, "secrets", "desk.jwks.json", public+"\n")
 	write(t, "secrets", "admin.token", "hunter2-operators-only\n")
 	write(t, "secrets", "redis", "hunter2-redis\n")
 	write(t, "secrets", "fraud.headers", "X-Tenant-Token: hunter2-fraud-desk-canary\n")
@@ -137,6 +139,13 @@ func makeWrongKeySets(t *testing.T) {
 	keySet("rsa-sig", with(rsaKey(t, 2048), "use", "sig", "alg", "RS256", "kid", "rsa"), enc)
 	keySet("rsa-1024", sig, with(rsaKey(t, 1024), "use", "enc", "alg", "RSA-OAEP-256", "kid", "rsa"))
 	keySet("ecdh-es-direct", sig, with(enc, "alg", "ECDH-ES"))
+	receivers := with(enc, "d", nil) // key, which events are encrypted to
+	keySet("receivers-private", receivers, enc)
+	keySet("receivers-shared", receivers, map[string]any{"kty": "oct", "k": sig["d"]})
+	keySet("receivers-sig", with(sig, "d", nil))
+	keySet("receivers-no-kid", with(receivers, "kid", nil))
+	keySet("receivers-same-kid", receivers, with(sig, "d", nil, "use", nil, "alg", nil, "kid", enc["kid"]))
+	keySet("receivers-off-curve", with(receivers, "y", sig["y"]))
 	one, err := json.Marshal(sig)
 	if err != nil {
 		t.Fatal(err)

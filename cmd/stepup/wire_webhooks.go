@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"stepup/config"
 	"stepup/webhook"
@@ -64,21 +65,44 @@ func (w *wiring) webhooks(key string, hooks []config.Webhook) []worker.Webhook {
 	var all []worker.Webhook
 	for i, h := range hooks {
 		key := fmt.Sprintf("%s.webhooks[%d]", key, i)
-		endpoint := webhook.Endpoint{URL: h.URL, Client: w.route(h)}
-		if !h.Headers.IsZero() {
-			var err error
-			if endpoint.Headers, err = webhook.ParseHeaders(h.Headers.Bytes()); err != nil {
-				w.wrong(key+".headers_file", h.Headers, err)
-			}
+		hook := worker.Webhook{Name: h.Name, Events: h.Events, Reference: h.Content == "reference", Encrypt: w.recipient(key, h), Pull: h.Pull}
+		if !h.Pull {
+			hook.Endpoint = w.endpoint(key, h)
 		}
-		if h.Secrets.IsZero() {
-			continue
+		all = append(all, hook)
+	}
+	return all
+}
+
+// endpoint is where a webhook goes. What the file leaves out is left out here: config has told it.
+func (w *wiring) endpoint(key string, h config.Webhook) webhook.Endpoint {
+	endpoint := webhook.Endpoint{URL: h.URL, Client: w.route(h)}
+	var err error
+	if !h.Headers.IsZero() {
+		if endpoint.Headers, err = webhook.ParseHeaders(h.Headers.Bytes()); err != nil {
+			w.wrong(key+".headers_file", h.Headers, err)
 		}
-		var err error
+	}
+	if !h.Secrets.IsZero() {
 		if endpoint.Secrets, err = webhook.ParseSecrets(h.Secrets.Bytes()); err != nil {
 			w.wrong(key+".secrets_file", h.Secrets, err)
 		}
-		all = append(all, worker.Webhook{Name: h.Name, Endpoint: endpoint, Events: h.Events, Reference: h.Content == "reference"})
 	}
-	return all
+	return endpoint
+}
+
+// recipient is whom a webhook's content is encrypted to; nil for other content. The file is read again at every reload.
+func (w *wiring) recipient(key string, h config.Webhook) *webhook.Recipient {
+	if h.Content != "encrypted" || h.EncryptTo == nil {
+		return nil
+	}
+	key += ".encrypt_to_file"
+	to, err := webhook.ParseRecipient(h.EncryptTo)
+	if err != nil {
+		line := config.Line(w.path, key)
+		for text := range strings.Lines(err.Error()) {
+			w.problems = append(w.problems, config.Problem{File: w.path, Line: line, Key: key, Text: strings.TrimSpace(text)})
+		}
+	}
+	return to
 }

@@ -5,11 +5,13 @@ import (
 	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"stepup/webhook"
+	"stepup/worker"
 )
 
 // What the file says of a webhook's TLS and headers is what its receiver meets.
@@ -91,6 +93,55 @@ func TestRoutesOutliveReload(t *testing.T) {
 	reload("the certificate", true, false)
 	edit(t, "[10.20.0.0/16]", "[10.20.0.0/16, 10.30.0.0/16]")
 	reload("the networks", false, false)
+}
+
+// A webhook that is pulled goes nowhere and signs nothing. What is encrypted is encrypted to the key in the file, after a
+// reload to the new one; a file that is of no use changes nothing.
+func TestEncryptedAndPulled(t *testing.T) {
+	p := loadGood(t)
+	published := string(p.webhookKeys)
+	desk := func() worker.Webhook { return p.settings.Callers["core"].Webhooks[2] }
+	if h := desk(); h.Name != "desk" || !h.Pull || h.Reference || h.Endpoint.URL != "" || h.Endpoint.Client != nil || h.Endpoint.Secrets != nil {
+		t.Errorf("%+v", h)
+	}
+	if h := p.settings.Callers["core"].Webhooks[0]; h.Pull || h.Encrypt != nil || len(h.Endpoint.Secrets) != 1 {
+		t.Errorf("%+v", h)
+	}
+	before := desk().Encrypt.KeyID()
+
+	private, public := webhook.NewEncryptionKey()
+	write(t, "secrets", "desk.jwks.json", string(private))
+	if _, err := load("stepup.yaml", nil, p); err == nil || !strings.Contains(err.Error(), "private member d") {
+		t.Errorf("a private key: %v", err)
+	}
+	write(t, "secrets", "desk.jwks.json", public)
+	if err := os.Chmod("secrets/desk.jwks.json", 0o644); err != nil { // whoever likes may read it
+		t.Fatal(err)
+	}
+	fresh, err := load("stepup.yaml", nil, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = fresh
+	if before == desk().Encrypt.KeyID() {
+		t.Error("the old key encrypts after a reload")
+	}
+	keys, err := webhook.ParsePrivateKeys(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const event = `{"type":"step_up.denied","data":{"id":"su_1"}}`
+	token, err := desk().Encrypt.Encrypt([]byte(event))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := strings.Replace(event, `"su_1"`, `"su_1","encrypted":"`+token+`"`, 1)
+	if got, err := webhook.Open([]byte(body), keys); err != nil || string(got) != event {
+		t.Errorf("%s, %v", got, err)
+	}
+	if string(p.webhookKeys) != published {
+		t.Errorf("the keys that sign, as published: %s, before %s", p.webhookKeys, published)
+	}
 }
 
 // edit replaces pairs of texts, each of which is there, in stepup.yaml.
