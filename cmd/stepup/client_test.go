@@ -69,6 +69,9 @@ func beginDirector(t *testing.T) *director {
 	t.Cleanup(func() { node.Kill() })
 	w := beginTown(t, plan{banks: []string{"stranger", "bank"}, providers: []string{"singpass"}, limits: wide, redis: node.Addr})
 	w.reconfigure(t, "may_list: true", "may_list: false") // the first one's
+	for _, list := range []string{"false", "true"} {
+		w.reconfigure(t, list+", webhooks: [", list+", webhooks: [{name: queue, pull: true}, ")
+	}
 	return &director{town: w, redis: node, phones: w.providers["singpass"], wishes: make(chan wish)}
 }
 
@@ -218,6 +221,7 @@ var settings = map[string][2]string{
 	"slow-provider": {"poll: {interval: 1s}", "poll: {interval: 1s}, rate: {bc_auth: 1}"},
 	"paused":        {"poll: {interval: 1s}", "poll: {interval: 1s}, paused: true"},
 	"purge":         {"limits:\n", "purge_on_delivery: true\nlimits:\n"},
+	"receiver-down": {`true, webhooks: [{name: queue, pull: true}, {name: ledger, url: "`, `true, webhooks: [{name: queue, pull: true}, {name: ledger, url: "http://127.0.0.1:1/?`},
 }
 
 // do brings one thing about; the answer to a word for a person is a hint that nobody else has.

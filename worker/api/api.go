@@ -29,6 +29,10 @@ type Service interface {
 	List(ctx context.Context, caller string, f worker.Filter) (worker.Page, error)
 	Cancel(ctx context.Context, caller, id string) (worker.StepUp, error)
 	Redeliver(ctx context.Context, caller, id string) (worker.StepUp, error)
+	RedeliverSpan(ctx context.Context, caller string, s worker.Span) (worker.Redelivered, error)
+	Attempts(ctx context.Context, caller, id string) ([]worker.AttemptLog, error)
+	Events(ctx context.Context, caller string, f worker.EventFilter, d time.Duration) (worker.Events, error)
+	Acknowledge(ctx context.Context, caller string, ids []string) (worker.Acknowledged, error)
 }
 
 var _ Service = (*worker.Worker)(nil)
@@ -94,6 +98,10 @@ func (s *Server) routes() paths {
 		"/v1/step-ups/{id}":           {http.MethodGet: handle(s, route[none]{call: s.show, query: []string{"wait"}})},
 		"/v1/step-ups/{id}/cancel":    {http.MethodPost: handle(s, route[none]{call: s.cancel})},
 		"/v1/step-ups/{id}/redeliver": {http.MethodPost: handle(s, route[none]{call: s.redeliver})},
+		"/v1/step-ups/{id}/attempts":  {http.MethodGet: handle(s, route[none]{call: s.attempts})},
+		"/v1/redeliveries":            {http.MethodPost: handle(s, route[spanBody]{call: s.redeliverSpan})},
+		"/v1/events":                  {http.MethodGet: handle(s, route[none]{call: s.events, query: []string{"webhook", "after", "limit", "wait"}})},
+		"/v1/events/acknowledge":      {http.MethodPost: handle(s, route[acknowledgeBody]{call: s.acknowledge})},
 	}
 }
 
@@ -109,19 +117,20 @@ func (s *Server) create(ctx context.Context, c *call[createBody]) (reply, error)
 
 // show answers with the step-up, or holds the request until it is final, the wait is over or the worker drains.
 func (s *Server) show(ctx context.Context, c *call[none]) (reply, error) {
-	wait, err := parseWait(c.query)
+	var bad faults
+	wait := bad.wait(c.query)
+	if len(bad) > 0 {
+		return reply{}, invalid(bad)
+	}
+	over, err := s.hold(c, wait)
 	if err != nil {
 		return reply{}, err
 	}
+	defer over()
 	var v worker.StepUp
 	if wait == 0 {
 		v, err = s.Service.Show(ctx, c.caller, c.id)
 	} else {
-		if err := s.waits.enter(c.caller); err != nil {
-			return reply{}, err
-		}
-		defer s.waits.leave(c.caller)
-		c.extend(wait)
 		v, err = s.Service.Wait(ctx, c.caller, c.id, wait)
 	}
 	if err != nil {
@@ -149,20 +158,21 @@ func (s *Server) list(ctx context.Context, c *call[none]) (reply, error) {
 		return reply{}, err
 	}
 	page, err := s.Service.List(ctx, c.caller, f)
-	if page.StepUps == nil {
-		page.StepUps = []worker.StepUp{} // an empty page is [], not null
-	}
+	page.StepUps = neverNull(page.StepUps)
 	return reply{Body: page}, err
+}
+
+// neverNull is a list that is told as [] when there is nothing in it.
+func neverNull[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 // cancel stops our polling; the prompt on the phone stays, CIBA has no cancel message.
 func (s *Server) cancel(ctx context.Context, c *call[none]) (reply, error) {
 	v, err := s.Service.Cancel(ctx, c.caller, c.id)
-	return reply{Body: v}, err
-}
-
-func (s *Server) redeliver(ctx context.Context, c *call[none]) (reply, error) {
-	v, err := s.Service.Redeliver(ctx, c.caller, c.id)
 	return reply{Body: v}, err
 }
 

@@ -60,6 +60,10 @@ func TestAuthenticationComesFirst(t *testing.T) {
 		b.request("GET", "/v1/step-ups?satus=1", ""),
 		b.request("POST", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA/cancel", "{"),
 		b.request("POST", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA/redeliver", strings.Repeat(" ", 20<<10)),
+		b.request("GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA/attempts?x=1", ""),
+		b.request("POST", "/v1/redeliveries", strings.Repeat(" ", 20<<10)),
+		b.request("GET", "/v1/events?wait=x", ""),
+		b.request("POST", "/v1/events/acknowledge", "{"),
 	} {
 		r.Header.Del("Authorization")
 		if w := b.do(r); w.Code != 401 {

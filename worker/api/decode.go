@@ -14,12 +14,13 @@ import (
 // maxDepth is how deep a body may nest; ours needs two (the object and its metadata).
 const maxDepth = 4
 
-// maxFaults is how many faults of one body are told.
+// maxFaults is how many faults of one request are told.
 const maxFaults = 16
 
-// decode reads exactly one JSON object into a struct of strings, numbers and string maps. What encoding/json lets pass is
-// refused: members it does not know or matches only without regard to case, duplicates at any depth, null, text that is not
-// Unicode, anything after the object. So one body has one meaning, here and at every proxy that looked at it before.
+// decode reads exactly one JSON object into a struct of strings, numbers, lists of strings and string maps. What
+// encoding/json lets pass is refused: members it does not know or matches only without regard to case, duplicates at any
+// depth, null, text that is not Unicode, anything after the object. So one body has one meaning, here and at every proxy that
+// looked at it before.
 func decode(raw []byte, into any) error {
 	if !utf8.Valid(raw) {
 		return refuse("invalid_request", "The body is not UTF-8.")
@@ -33,17 +34,26 @@ func decode(raw []byte, into any) error {
 		return refuse("invalid_request", "The body is not a JSON object.")
 	}
 	w.object("", 1)
-	if len(w.faults) == 0 {
+	if len(w.bad) == 0 {
 		w.assign(raw, into)
 	}
-	if len(w.faults) > 0 {
-		return invalid(w.faults)
+	if len(w.bad) > 0 {
+		return invalid(w.bad)
 	}
 	return nil
 }
 
-func invalid(faults []worker.FieldError) error {
-	return refuse("invalid_request", "The members named in errors are not valid.", faults...)
+// faults are what is wrong with a request.
+type faults []worker.FieldError
+
+func (f *faults) add(field, message string) {
+	if len(*f) < maxFaults {
+		*f = append(*f, worker.FieldError{Field: field, Message: message})
+	}
+}
+
+func invalid(bad faults) error {
+	return refuse("invalid_request", "The members named in errors are not valid.", bad...)
 }
 
 // members lists the JSON names of a struct's fields.
@@ -59,16 +69,10 @@ func members(into any) map[string]bool {
 
 // walk looks at every token of a body that json.Valid has passed, so Token cannot fail.
 type walk struct {
-	dec    *json.Decoder
-	known  map[string]bool // members of the outermost object
-	faults []worker.FieldError
-	deep   bool // gave up: nested too deep
-}
-
-func (w *walk) fault(path, message string) {
-	if len(w.faults) < maxFaults {
-		w.faults = append(w.faults, worker.FieldError{Field: path, Message: message})
-	}
+	dec   *json.Decoder
+	known map[string]bool // members of the outermost object
+	bad   faults
+	deep  bool // gave up: nested too deep
 }
 
 // object reads the members of an object whose brace was read.
@@ -80,11 +84,11 @@ func (w *walk) object(path string, depth int) {
 		at := join(path, name)
 		switch {
 		case seen[name]:
-			w.fault(at, "must be given once")
+			w.bad.add(at, "must be given once")
 		case path == "" && !w.known[name]:
-			w.fault(at, "is not known")
+			w.bad.add(at, "is not known")
 		case strings.ContainsRune(name, utf8.RuneError):
-			w.fault(at, "must be Unicode text")
+			w.bad.add(at, "must be Unicode text")
 		}
 		seen[name] = true
 		w.value(at, depth)
@@ -96,15 +100,15 @@ func (w *walk) value(path string, depth int) {
 	token, _ := w.dec.Token()
 	switch v := token.(type) {
 	case nil:
-		w.fault(path, "must not be null; leave it out")
+		w.bad.add(path, "must not be null; leave it out")
 	case string:
 		// encoding/json writes U+FFFD for half a surrogate pair; nobody means it as text.
 		if strings.ContainsRune(v, utf8.RuneError) {
-			w.fault(path, "must be Unicode text")
+			w.bad.add(path, "must be Unicode text")
 		}
 	case json.Delim:
 		if depth == maxDepth {
-			w.fault(path, "is nested too deep")
+			w.bad.add(path, "is nested too deep")
 			w.deep = true
 			return
 		}
@@ -127,7 +131,7 @@ func (w *walk) assign(raw []byte, into any) {
 	}
 	e, ok := errors.AsType[*json.UnmarshalTypeError](err)
 	if !ok {
-		w.fault("", "is not valid")
+		w.bad.add("", "is not valid")
 		return
 	}
 	want := "text"
@@ -136,8 +140,10 @@ func (w *walk) assign(raw []byte, into any) {
 		want = "a whole number"
 	case reflect.Map:
 		want = "an object"
+	case reflect.Slice:
+		want = "a list"
 	}
-	w.fault(e.Field, "must be "+want)
+	w.bad.add(e.Field, "must be "+want)
 }
 
 // join names a member. A stranger's name is cut: it is only told back.

@@ -75,6 +75,7 @@ type operation struct {
 // field is a parameter, a header or a member of an object.
 type field struct {
 	Name, In, Type, Link string
+	With                 []string // names of further schemas that the value has the members of
 	Required             bool
 	Text                 template.HTML
 	Values               []entry // of an enum that explains them

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"html"
 	"html/template"
@@ -40,6 +41,11 @@ func (d reference) schema(name string, s *node) schema {
 func (d reference) field(name string, s *node) field {
 	f := field{Name: name, Text: markdown(s.at("description").text())}
 	f.Type, f.Link = d.typeOf(s)
+	for i, part := range s.at("allOf").list() {
+		if _, other := d.follow(part); i > 0 && other != "" {
+			f.With = append(f.With, other)
+		}
+	}
 	return f
 }
 
@@ -56,7 +62,7 @@ func (d reference) typeOf(s *node) (text, link string) {
 			return text + " or null", link
 		}
 		if part, l := d.typeOf(choice); l != "" {
-			text, link = part, l
+			text, link = cmp.Or(text, part), cmp.Or(link, l)
 		} else if code, _ := d.typeOf(choice.at("properties", "code")); code != "" {
 			text += " with code " + code
 		}

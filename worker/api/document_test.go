@@ -14,6 +14,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
+	"stepup/webhook"
 	"stepup/worker"
 	"stepup/worker/api"
 	"stepup/worker/api/apitest"
@@ -59,9 +60,11 @@ var undocumented = []string{
 	"must be given once", // a member or a parameter that comes twice
 	"is not known",       // a parameter that the document does not have
 	"must be Unicode text",
-	"must be UTF-8",                        // a parameter
-	"must be a whole number",               // 60.0
-	"must be a whole number from 1 to 100", // +7 and 07
+	"must be UTF-8",                               // a parameter
+	"must be a whole number",                      // 60.0
+	"must be a whole number from 1 to 100",        // +7 and 07
+	"must be a time such as 2026-11-21T02:03:04Z", // 30 February
+	"must be before until, which is now when it is left out",
 	"must have at most 16 keys and 2 KiB of keys and values", // together
 	"must be one header of 1 to 255 printable ASCII characters",
 	"The body is not UTF-8.",
@@ -128,6 +131,11 @@ var workerTells = map[string][]string{
 	"getStepUp":       {worker.CodeNotFound, worker.CodeStorageUnavailable},
 	"cancelStepUp":    {worker.CodeNotFound, worker.CodeAlreadyFinal, worker.CodeInProgress, worker.CodeStorageUnavailable, worker.CodeDraining},
 	"redeliverStepUp": {worker.CodeNotFound, worker.CodeResultGone, worker.CodeInProgress, worker.CodeStorageUnavailable},
+
+	"redeliverStepUps":  {worker.CodeInvalidRequest, worker.CodeNotFound, worker.CodeStorageUnavailable},
+	"listAttempts":      {worker.CodeNotFound, worker.CodeStorageUnavailable},
+	"listEvents":        {worker.CodeInvalidRequest, worker.CodeNotFound, worker.CodeStorageUnavailable},
+	"acknowledgeEvents": {worker.CodeStorageUnavailable, worker.CodeDraining},
 }
 
 var edgeTells = map[string][]string{
@@ -139,6 +147,11 @@ var edgeTells = map[string][]string{
 	"getProviderKeys": {"not_found", "internal"},
 	"getKeys":         {"not_found", "internal"},
 	"getWebhookKeys":  {"internal"},
+
+	"redeliverStepUps":  {"unauthorized", "invalid_request", "too_large", "unsupported_media_type", "internal"},
+	"listAttempts":      {"unauthorized", "invalid_request", "not_found", "internal"},
+	"listEvents":        {"unauthorized", "invalid_request", "rate_limited", "internal"},
+	"acknowledgeEvents": {"unauthorized", "invalid_request", "too_large", "unsupported_media_type", "internal"},
 }
 
 // Each operation documents exactly the codes that it can answer with, each under its status and with an example in the
@@ -224,6 +237,7 @@ func TestDocumentHasEveryMember(t *testing.T) {
 	properties := func(name string) openapi3.Schemas { return schemas[name].Value.Properties }
 	stepUp := maps.Clone(properties("StepUpBase"))
 	maps.Copy(stepUp, properties("StepUp"))
+	maps.Copy(stepUp, properties("EncryptedContent"))
 	for _, tt := range []struct {
 		name       string
 		typ        reflect.Type
@@ -235,6 +249,14 @@ func TestDocumentHasEveryMember(t *testing.T) {
 		{"Delivery", reflect.TypeFor[worker.DeliveryView](), properties("Delivery")},
 		{"StepUpPage", reflect.TypeFor[worker.Page](), properties("StepUpPage")},
 		{"CreateStepUp", api.CreateBody, properties("CreateStepUp")},
+		{"RedeliverStepUps", api.SpanBody, properties("RedeliverStepUps")},
+		{"Redelivered", reflect.TypeFor[worker.Redelivered](), properties("Redelivered")},
+		{"Attempts", api.AttemptsBody, properties("Attempts")},
+		{"Attempt", reflect.TypeFor[worker.AttemptLog](), properties("Attempt")},
+		{"EventPage", reflect.TypeFor[worker.Events](), properties("EventPage")},
+		{"FetchedEvent", reflect.TypeFor[worker.Pulled](), properties("FetchedEvent")},
+		{"AcknowledgeEvents", api.AcknowledgeBody, properties("AcknowledgeEvents")},
+		{"Acknowledged", reflect.TypeFor[worker.Acknowledged](), properties("Acknowledged")},
 		{"Problem", api.ProblemBody, properties("Problem")},
 		{"errors", reflect.TypeFor[worker.FieldError](), properties("Problem")["errors"].Value.Items.Value.Properties},
 	} {
@@ -244,7 +266,9 @@ func TestDocumentHasEveryMember(t *testing.T) {
 	}
 	words := func(s *openapi3.Schema) (all []string) {
 		for _, w := range s.Enum {
-			all = append(all, w.(string))
+			if w != nil { // none, beside words
+				all = append(all, w.(string))
+			}
 		}
 		slices.Sort(all)
 		return all
@@ -259,13 +283,16 @@ func TestDocumentHasEveryMember(t *testing.T) {
 			worker.ProviderMisconfigured, worker.ProviderRejected, worker.ResultLost, worker.TokenInvalid, worker.TokenMismatch}},
 		{"delivery states", properties("Delivery")["status"].Value, []string{string(worker.DeliveryDelivered), string(worker.DeliveryPending),
 			string(worker.DeliveryStopped), string(worker.DeliveryUndelivered)}},
+		{"reasons of attempts", properties("Attempt")["reason"].Value, []string{webhook.ReasonCancelled, webhook.ReasonConfiguration, webhook.ReasonDial,
+			webhook.ReasonDNS, webhook.ReasonGone, webhook.ReasonProtocol, webhook.ReasonProxy, webhook.ReasonRedirect, webhook.ReasonRefused,
+			webhook.ReasonReset, webhook.ReasonStatus, webhook.ReasonTimeout, webhook.ReasonTLS}},
 	} {
 		if got := words(tt.schema); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: the document has %v, the program %v", tt.name, got, tt.want)
 		}
 	}
 	for name, s := range map[string]*openapi3.Schema{"Problem": properties("Problem")["code"].Value, "Reason": properties("Reason")["code"].Value,
-		"Delivery": properties("Delivery")["status"].Value} {
+		"Delivery": properties("Delivery")["status"].Value, "outcome": properties("Attempt")["outcome"].Value, "reason": properties("Attempt")["reason"].Value} {
 		told, _ := s.Extensions["x-enumDescriptions"].(map[string]any)
 		if got := slices.Sorted(maps.Keys(told)); !slices.Equal(got, words(s)) {
 			t.Errorf("%s: meanings of %v, words %v", name, got, words(s))

@@ -38,8 +38,11 @@ func Problems() map[string]Problem {
 
 // The types of the bodies that are ours.
 var (
-	CreateBody  = reflect.TypeFor[createBody]()
-	ProblemBody = reflect.TypeFor[problem]()
+	CreateBody      = reflect.TypeFor[createBody]()
+	SpanBody        = reflect.TypeFor[spanBody]()
+	AcknowledgeBody = reflect.TypeFor[acknowledgeBody]()
+	AttemptsBody    = reflect.TypeFor[attemptsBody]()
+	ProblemBody     = reflect.TypeFor[problem]()
 )
 
 // MostWaits is the bound of one caller's waits.

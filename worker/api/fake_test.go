@@ -25,6 +25,7 @@ type service struct {
 	filters []worker.Filter
 	err     error          // what every call answers, if set
 	shown   *worker.StepUp // what a caller's own step-up looks like, if set
+	queue   deliveries
 	wait    func(context.Context, time.Duration) error
 	seen    func(context.Context)
 }

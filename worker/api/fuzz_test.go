@@ -43,6 +43,13 @@ func FuzzHandler(f *testing.F) {
 		{"GET", "/v1/step-ups/su_00CARDSAAAAAAAAAAAAAAA?x=%zz", "", "", "", "Bearer x", "", ""},
 		{"POST", own + "/cancel", "", "application/json", "", key, "", "{}"},
 		{"POST", own + "/redeliver", "", "", "", key, "", ""},
+		{"GET", own + "/attempts", "", "", "", key, "", ""},
+		{"POST", "/v1/redeliveries", "", "application/json", "", key, "", `{"from":"2026-11-21T02:00:00Z","until":"2026-11-21T03:00:00.5+08:00","webhook":"queue","cursor":"c"}`},
+		{"POST", "/v1/redeliveries", "", "application/json", "", key, "", `{"from":"2026-02-30T02:00:00Z","until":"","webhook":""}`},
+		{"GET", "/v1/events?webhook=queue&after=c&limit=100&wait=1ms", "", "", "", key, "", ""},
+		{"GET", "/v1/events?after=", "", "", "", key, "", ""},
+		{"POST", "/v1/events/acknowledge", "", "application/json", "", key, "", `{"ids":["evt_00LEDGERAAAAAAAAAAAAAA22222222","evt_x","evt_x"]}`},
+		{"POST", "/v1/events/acknowledge", "", "application/json", "", key, "", `{"ids":["su_1",[],null,{"a":{}},7,"evt_` + "\u0000" + `"]}`},
 		{"GET", "/providers/singpass/jwks.json", "", "", "", "", "", ""},
 		{"HEAD", "/.well-known/jwks.json", "", "", "", "", "", ""},
 		{"GET", "/.well-known/webhook-jwks.json", "", "", "", "", "", ""},
@@ -72,7 +79,7 @@ func FuzzHandler(f *testing.F) {
 			r.Header.Set("Authorization", "Bearer "+b.ledger)
 		}
 		b.log.Reset()
-		b.asked, b.filters = b.asked[:0], b.filters[:0]
+		b.asked, b.filters, b.queue = b.asked[:0], b.filters[:0], deliveries{}
 		plausible(b, n)
 		w := b.do(r)
 		switch h := w.Header(); {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -36,8 +37,8 @@ func request(c *call[createBody]) (worker.Request, error) {
 		return worker.Request{}, err
 	}
 	b := c.body
-	if faults := b.check(); len(faults) > 0 {
-		return worker.Request{}, invalid(faults)
+	if bad := b.check(); len(bad) > 0 {
+		return worker.Request{}, invalid(bad)
 	}
 	ask := worker.Question{Scope: b.Scope, LoginHint: b.LoginHint, LoginHintToken: b.LoginHintToken, IDTokenHint: b.IDTokenHint,
 		BindingMessage: b.BindingMessage, ACRValues: b.ACRValues, UserCode: b.UserCode}
@@ -61,10 +62,9 @@ func idempotencyKey(h http.Header) (string, error) {
 }
 
 // check judges what every profile has in common; the limits without a source in CONTRACT.md are ours.
-func (b createBody) check() []worker.FieldError {
-	var faults []worker.FieldError
+func (b createBody) check() (bad faults) {
 	if b.Provider == "" {
-		faults = append(faults, worker.FieldError{Field: "provider", Message: "is required"})
+		bad.add("provider", "is required")
 	}
 	for _, m := range []struct {
 		name, value string
@@ -75,20 +75,20 @@ func (b createBody) check() []worker.FieldError {
 		{"user_code", b.UserCode, 256}, {"reference", b.Reference, 128},
 	} {
 		if utf8.RuneCountInString(m.value) > m.most {
-			faults = append(faults, worker.FieldError{Field: m.name, Message: fmt.Sprintf("must have at most %d characters", m.most)})
+			bad.add(m.name, fmt.Sprintf("must have at most %d characters", m.most))
 		}
 	}
 	if e := b.RequestedExpiry; e != nil && (*e < 1 || *e > 3600) { // CIBA §7.1: positive; longer lives are not polled
-		faults = append(faults, worker.FieldError{Field: "requested_expiry", Message: "must be 1 to 3600 seconds"})
+		bad.add("requested_expiry", "must be 1 to 3600 seconds")
 	}
 	size := 0
 	for k, v := range b.Metadata {
 		size += len(k) + len(v)
 	}
 	if len(b.Metadata) > 16 || size > 2<<10 {
-		faults = append(faults, worker.FieldError{Field: "metadata", Message: "must have at most 16 keys and 2 KiB of keys and values"})
+		bad.add("metadata", "must have at most 16 keys and 2 KiB of keys and values")
 	}
-	return faults
+	return bad
 }
 
 // parseQuery refuses parameters that the route does not know, and doubles.
@@ -97,20 +97,19 @@ func parseQuery(raw string, known []string) (url.Values, error) {
 	if err != nil {
 		return nil, refuse("invalid_request", "The query cannot be read.")
 	}
-	var faults []worker.FieldError
-	for name, values := range q {
-		switch {
+	var bad faults
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		switch values := q[name]; {
 		case !slices.Contains(known, name):
-			faults = append(faults, worker.FieldError{Field: join("", name), Message: "is not known"})
+			bad.add(join("", name), "is not known")
 		case len(values) > 1:
-			faults = append(faults, worker.FieldError{Field: name, Message: "must be given once"})
+			bad.add(name, "must be given once")
 		case !utf8.ValidString(values[0]):
-			faults = append(faults, worker.FieldError{Field: name, Message: "must be UTF-8"})
+			bad.add(name, "must be UTF-8")
 		}
 	}
-	if len(faults) > 0 {
-		slices.SortFunc(faults, func(a, b worker.FieldError) int { return strings.Compare(a.Field, b.Field) })
-		return nil, invalid(faults[:min(len(faults), maxFaults)])
+	if len(bad) > 0 {
+		return nil, invalid(bad)
 	}
 	return q, nil
 }
@@ -118,40 +117,63 @@ func parseQuery(raw string, known []string) (url.Values, error) {
 // waitShape is the form of ?wait that the document promises: whole seconds or milliseconds, at most a minute.
 var waitShape = regexp.MustCompile(`^(([1-5]?[0-9]|60)s|([1-5]?[0-9]{1,4}|60000)ms)$`)
 
-// parseWait reads ?wait=30s. No wait is 0.
-func parseWait(q url.Values) (time.Duration, error) {
+// wait reads ?wait=30s. No wait is 0.
+func (f *faults) wait(q url.Values) time.Duration {
 	if !q.Has("wait") {
-		return 0, nil
+		return 0
 	}
-	if !waitShape.MatchString(q.Get("wait")) {
-		return 0, invalid([]worker.FieldError{{Field: "wait", Message: "must be whole seconds or milliseconds such as 30s, at most 60s"}})
+	d, err := time.ParseDuration(q.Get("wait"))
+	if err != nil || !waitShape.MatchString(q.Get("wait")) {
+		f.add("wait", "must be whole seconds or milliseconds such as 30s, at most 60s")
 	}
-	return time.ParseDuration(q.Get("wait"))
+	return d
+}
+
+// limit reads ?limit=10; usual is the limit of who names none.
+func (f *faults) limit(q url.Values, usual int) int {
+	if !q.Has("limit") {
+		return usual
+	}
+	n, err := strconv.Atoi(q.Get("limit"))
+	if err != nil || n < 1 || n > 100 || strconv.Itoa(n) != q.Get("limit") {
+		f.add("limit", "must be a whole number from 1 to 100")
+	}
+	return n
+}
+
+// cursor judges the form of one that is given. Its content is the worker's to judge.
+func (f *faults) cursor(name, value string, most int) string {
+	if value == "" || utf8.RuneCountInString(value) > most {
+		f.add(name, "is not a cursor of this list")
+	}
+	return value
+}
+
+// webhook judges the form of a webhook's name that is given. Whether there is one is the worker's to judge.
+func (f *faults) webhook(name string) string {
+	if n := utf8.RuneCountInString(name); n < 1 || n > 63 {
+		f.add("webhook", "must have 1 to 63 characters")
+	}
+	return name
 }
 
 var statuses = []string{"pending", "approved", "denied", "expired", "cancelled", "failed", "unknown"}
 
-// parseFilter reads the query of the list. The cursor's content is the worker's to judge.
+// parseFilter reads the query of the list of step-ups.
 func parseFilter(q url.Values) (worker.Filter, error) {
-	f := worker.Filter{Status: q.Get("status"), Reference: q.Get("reference"), Limit: 20, Cursor: q.Get("cursor")}
-	var faults []worker.FieldError
+	var bad faults
+	f := worker.Filter{Status: q.Get("status"), Reference: q.Get("reference"), Limit: bad.limit(q, 20)}
 	if q.Has("status") && !slices.Contains(statuses, f.Status) {
-		faults = append(faults, worker.FieldError{Field: "status", Message: "must be one of " + strings.Join(statuses, ", ")})
+		bad.add("status", "must be one of "+strings.Join(statuses, ", "))
 	}
 	if n := utf8.RuneCountInString(f.Reference); n > 128 || n == 0 && q.Has("reference") {
-		faults = append(faults, worker.FieldError{Field: "reference", Message: "must have 1 to 128 characters"})
+		bad.add("reference", "must have 1 to 128 characters")
 	}
-	if q.Has("limit") {
-		var err error
-		if f.Limit, err = strconv.Atoi(q.Get("limit")); err != nil || f.Limit < 1 || f.Limit > 100 || strconv.Itoa(f.Limit) != q.Get("limit") {
-			faults = append(faults, worker.FieldError{Field: "limit", Message: "must be a whole number from 1 to 100"})
-		}
+	if q.Has("cursor") {
+		f.Cursor = bad.cursor("cursor", q.Get("cursor"), 512)
 	}
-	if len(f.Cursor) > 512 || f.Cursor == "" && q.Has("cursor") {
-		faults = append(faults, worker.FieldError{Field: "cursor", Message: "is not a cursor of this list"})
-	}
-	if len(faults) > 0 {
-		return f, invalid(faults)
+	if len(bad) > 0 {
+		return f, invalid(bad)
 	}
 	return f, nil
 }

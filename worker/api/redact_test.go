@@ -11,6 +11,7 @@ import (
 // Neither a request in hand nor the set of callers prints what it holds.
 func TestCallsDoNotPrint(t *testing.T) {
 	const canary = "S8765432Z"
+	cursor := canary
 	hash := KeyHash([]byte(strings.Repeat(canary, 4)[:len(KeyHash{})]))
 	callers, err := NewCallers(map[string]Caller{"bank": {Keys: []KeyHash{hash}}}, nil)
 	if err != nil {
@@ -18,6 +19,7 @@ func TestCallsDoNotPrint(t *testing.T) {
 	}
 	for _, v := range []any{
 		call[createBody]{header: http.Header{"Authorization": {canary}}, query: url.Values{"reference": {canary}}, body: createBody{LoginHint: canary}},
+		call[acknowledgeBody]{body: acknowledgeBody{[]string{canary}}}, call[spanBody]{body: spanBody{From: canary, Webhook: &cursor, Cursor: &cursor}},
 		callers, *callers, hash, Caller{Keys: []KeyHash{hash}},
 	} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {

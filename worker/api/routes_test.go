@@ -86,6 +86,7 @@ func TestIDs(t *testing.T) {
 	b := newBank(t)
 	for _, rt := range []struct{ method, path string }{
 		{"GET", "/v1/step-ups/{id}"}, {"GET", "/v1/step-ups/{id}?wait=1s"}, {"POST", "/v1/step-ups/{id}/cancel"}, {"POST", "/v1/step-ups/{id}/redeliver"},
+		{"GET", "/v1/step-ups/{id}/attempts"},
 	} {
 		ask := func(id string) *httptest.ResponseRecorder {
 			w := b.do(b.request(rt.method, strings.Replace(rt.path, "{id}", id, 1), ""))
@@ -151,6 +152,17 @@ func TestQueriesAreStrict(t *testing.T) {
 		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=1.5s", "wait"},
 		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?wait=60001ms", "wait"},
 		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA?x=1", "x"},
+		{"/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA/attempts?limit=1", "limit"},
+		{"/v1/events?webhook=", "webhook"},
+		{"/v1/events?webhook=" + strings.Repeat("w", 64), "webhook"},
+		{"/v1/events?webhook=a&webhook=b", "webhook"},
+		{"/v1/events?after=" + strings.Repeat("c", 1025), "after"},
+		{"/v1/events?after=%ff", "after"},
+		{"/v1/events?limit=101", "limit"},
+		{"/v1/events?limit=0", "limit"},
+		{"/v1/events?wait=61s", "wait"},
+		{"/v1/events?wait=", "wait"},
+		{"/v1/events?cursor=c", "cursor"},
 	}
 	for _, tt := range tests {
 		w := b.do(b.request("GET", tt.target, ""))
@@ -190,6 +202,11 @@ func TestMethodsAndPaths(t *testing.T) {
 		{"POST", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA", 405, "GET"},
 		{"GET", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA/cancel", 405, "POST"},
 		{"OPTIONS", "/v1/step-ups", 405, "GET, POST"},
+		{"POST", "/v1/step-ups/su_00LEDGERAAAAAAAAAAAAAA/attempts", 405, "GET"},
+		{"GET", "/v1/redeliveries", 405, "POST"},
+		{"DELETE", "/v1/events", 405, "GET"},
+		{"GET", "/v1/events/acknowledge", 405, "POST"},
+		{"GET", "/v1/events/evt_00LEDGERAAAAAAAAAAAAAA22222222", 404, ""},
 		{"POST", "/providers/singpass/jwks.json", 405, "GET, HEAD"},
 		{"POST", "/.well-known/webhook-jwks.json", 405, "GET, HEAD"},
 		{"GET", "/", 404, ""},

@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"sync"
+	"time"
 )
 
 // mostWaits is how many requests of one caller a process holds at once, some 50 KB each: a quarter of the connections
@@ -35,4 +36,16 @@ func (w *waits) leave(caller string) {
 	if w.held[caller]--; w.held[caller] == 0 {
 		delete(w.held, caller)
 	}
+}
+
+// hold lets a request wait so long; over must be called when it has.
+func (s *Server) hold(c *call[none], wait time.Duration) (over func(), err error) {
+	if wait == 0 {
+		return func() {}, nil
+	}
+	if err := s.waits.enter(c.caller); err != nil {
+		return nil, err
+	}
+	c.extend(wait)
+	return func() { s.waits.leave(c.caller) }, nil
 }

@@ -59,6 +59,18 @@ func TestCheckAnswer(t *testing.T) {
 		{"HEAD without Cache-Control", "HEAD", "/docs", 200, headers(), nil, false},
 		{"HEAD where there is none", "HEAD", own, 200, headers(), nil, false},
 		{"a path that is none", "GET", "/v2", 200, headers(), []byte("{}"), false},
+		{"a page of events", "GET", "/v1/events", 200, headers(), example(t, "EventPage", "", ""), true},
+		{"an event of no kind", "GET", "/v1/events", 200, headers(), example(t, "EventPage", "step_up.denied", "step_up.done"), false},
+		{"an event of another kind", "GET", "/v1/events", 200, headers(), example(t, "EventPage", "step_up.denied", "step_up.expired"), false},
+		{"an event's id that is none", "GET", "/v1/events", 200, headers(), example(t, "EventPage", `"evt_`, `"su_`), false},
+		{"no place to go on", "GET", "/v1/events", 200, headers(), []byte(`{"events":[],"next":""}`), false},
+		{"events that are null", "GET", "/v1/events", 200, headers(), []byte(`{"events":null,"next":"A"}`), false},
+		{"what was acknowledged", "POST", "/v1/events/acknowledge", 200, headers(), []byte(`{"acknowledged":["evt_A"],"unknown":[]}`), true},
+		{"half of it", "POST", "/v1/events/acknowledge", 200, headers(), []byte(`{"acknowledged":["evt_A"]}`), false},
+		{"what is sent again", "POST", "/v1/redeliveries", 200, headers(), []byte(`{"step_ups":1,"busy":0,"gone":0}`), true},
+		{"not a number of it", "POST", "/v1/redeliveries", 200, headers(), []byte(`{"step_ups":"1","busy":0,"gone":0}`), false},
+		{"attempts", "GET", own + "/attempts", 200, headers(), []byte(`{"attempts":[]}`), true},
+		{"attempts that are null", "GET", own + "/attempts", 200, headers(), []byte(`{"attempts":null}`), false},
 	} {
 		r, err := http.NewRequest(tt.method, tt.path, nil)
 		if err != nil {
@@ -85,6 +97,15 @@ func TestCheckRequest(t *testing.T) {
 		{"a list", "GET", "/v1/step-ups?limit=100&status=denied", "", true},
 		{"a long list", "GET", "/v1/step-ups?limit=101", "", false},
 		{"a method that is none", "PUT", "/v1/step-ups", "", false},
+		{"events", "GET", "/v1/events?webhook=queue&after=A&limit=1&wait=60s", "", true},
+		{"events from the oldest", "GET", "/v1/events?after=", "", true},
+		{"too many events", "GET", "/v1/events?limit=101", "", false},
+		{"an acknowledgement", "POST", "/v1/events/acknowledge", `{"ids":["evt_A"]}`, true},
+		{"an acknowledgement of nothing", "POST", "/v1/events/acknowledge", `{"ids":[]}`, false},
+		{"of a step-up", "POST", "/v1/events/acknowledge", `{"ids":["su_00LEDGERAAAAAAAAAAAAAA"]}`, false},
+		{"a range", "POST", "/v1/redeliveries", `{"from":"2026-11-21T02:00:00Z"}`, true},
+		{"a range without a beginning", "POST", "/v1/redeliveries", `{"until":"2026-11-21T02:00:00Z"}`, false},
+		{"a range of no zone", "POST", "/v1/redeliveries", `{"from":"2026-11-21T02:00:00"}`, false},
 	} {
 		r, err := http.NewRequest(tt.method, tt.target, nil)
 		if err != nil {
@@ -113,6 +134,11 @@ func TestCheckWebhook(t *testing.T) {
 		{"a type that is none", header, example(t, "ApprovedEvent", "step_up.approved", "step_up.done"), false},
 		{"an identity too late", header, example(t, "ApprovedEvent", "step_up.approved", "step_up.delivery_expired"), false},
 		{"not JSON", header, []byte("approved"), false},
+		{"encrypted", header, example(t, "EncryptedEvent", "", ""), true},
+		{"encrypted, and the reference beside it", header, example(t, "EncryptedEvent", `"reference":null`, `"reference":"txn-881"`), false},
+		{"encrypted to nothing", header, example(t, "EncryptedEvent", `"encrypted":"`, `"encrypted":".`), false},
+		{"a test", header, example(t, "EndpointTestEvent", "", ""), true},
+		{"a test of nobody's", header, example(t, "EndpointTestEvent", `"caller"`, `"called"`), false},
 	} {
 		if err := apitest.CheckWebhook(tt.header, tt.body); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", tt.name, err)

@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ask, asked, bank, becomes, cancelled, control, nobody, provider, settled, type StepUp } from "./bank.js";
-import type { operations } from "./stepup.js";
+import {
+  about, acknowledged, ask, asked, attempts, bank, becomes, cancelled, control, delivered, fetched, nobody, provider, read, settled, stranger, under,
+  waiting, waits, type StepUp,
+} from "./bank.js";
+import type { components, operations } from "./stepup.js";
 
 // Every operation that the document has under `paths`. Those under `webhooks` are ours to answer, not to call.
 export const calls: Record<Exclude<keyof operations, `on${string}`>, () => Promise<void>> = {
@@ -76,6 +79,92 @@ export const calls: Record<Exclude<keyof operations, `on${string}`>, () => Promi
     await becomes(id, delivered(2));
   },
 
+  async redeliverStepUps() {
+    const again = async (body: components["schemas"]["RedeliverStepUps"]) => {
+      const { data, error } = await bank.POST("/v1/redeliveries", { body });
+      assert(data, JSON.stringify(error));
+      return data;
+    };
+    const nothing = { step_ups: 0, busy: 0, gone: 0 };
+    const { id, from } = await under("receiver-down", async () => {
+      const { id } = await cancelled();
+      const tried = ({ deliveries }: StepUp) => deliveries.some(({ webhook, attempts }) => webhook === "ledger" && attempts > 0);
+      const { completed_at: from } = await becomes(id, tried);
+      assert(from);
+      const hourBefore = new Date(Date.parse(from) - 3_600_000).toISOString();
+      assert.deepEqual(await again({ from: hourBefore, until: from }), nothing);
+      assert.deepEqual(await again({ from, webhook: "queue" }), nothing);
+      for (;;) {
+        const done = await again({ from, webhook: "ledger" });
+        if (done.busy > 0) continue;
+        assert.deepEqual(done, { ...nothing, step_ups: 1 });
+        return { id, from };
+      }
+    });
+    await again({ from }); // if it has failed once more meanwhile, it is due at once
+    await becomes(id, ({ deliveries }) => deliveries.some(({ webhook, status }) => webhook === "ledger" && status === "delivered"));
+    assert.deepEqual(await again({ from }), nothing);
+    const log = await attempts(id);
+    assert.deepEqual([log[0]?.outcome, log[0]?.status, log[0]?.reason], ["failed", null, "dial"]);
+    assert.deepEqual([log.at(-1)?.outcome, log.at(-1)?.event_id], ["delivered", log[0]?.event_id]);
+  },
+
+  async listAttempts() {
+    const { id } = await cancelled();
+    const type = "step_up.cancelled";
+    await becomes(id, delivered(1));
+    const event = await waits(id);
+    await acknowledged([event.id]);
+    const [sent, taken, ...more] = await attempts(id);
+    assert(sent && taken && more.length === 0);
+    const { event_id, at, duration_ms, key_ids, ...how } = sent;
+    assert.deepEqual(how, { webhook: "ledger", type, outcome: "delivered", status: 204, reason: null });
+    assert.match(event_id, new RegExp(`^evt_${id.slice(3)}[A-Z2-7]{8}$`));
+    assert.match(key_ids.join(), /^[0-9a-f]{8}$/);
+    assert(Date.parse(at) <= Date.parse(taken.at) && duration_ms >= 0);
+    assert.deepEqual(taken, {
+      webhook: "queue", event_id: event.id, type, at: taken.at, duration_ms: 0, outcome: "acknowledged", status: null, reason: null, key_ids: [],
+    });
+  },
+
+  async listEvents() {
+    const [first, second] = [(await cancelled()).id, (await cancelled()).id];
+    const { events, next } = await waiting(2);
+    assert.deepEqual(events.slice(-2).map(about), [first, second]);
+    assert.equal(new Set(events.map(({ id }) => id)).size, events.length);
+    assert.deepEqual((await fetched({ after: next, wait: "100ms" })).events, []);
+
+    const person = await control("person");
+    const { id } = await asked(person);
+    const held = fetched({ webhook: "queue", after: next, wait: "60s" });
+    await control("deny", person);
+    const { events: [event] } = await held;
+    assert(event?.event.type === "step_up.denied");
+    const { deliveries, ...stepUp } = await read(id);
+    assert.deepEqual(event.event.data, stepUp);
+    assert.equal(event.webhook, "queue");
+    assert.deepEqual((await waiting()).events.at(-1), event, "it comes again");
+    assert.deepEqual((await waiting(100, stranger)).events, []);
+  },
+
+  async acknowledgeEvents() {
+    const { id } = await cancelled();
+    const { id: event } = await waits(id);
+    const nobodys = `evt_${id.slice(3)}AAAAAAAA`;
+    assert.deepEqual(await acknowledged([event], stranger), { acknowledged: [], unknown: [event] });
+    assert.equal((await waits(id)).id, event);
+    assert.deepEqual(await acknowledged([nobodys, event, event]), { acknowledged: [event], unknown: [nobodys] });
+    assert.deepEqual(await acknowledged([event]), { acknowledged: [event], unknown: [] }, "a repeat");
+    assert(!(await waiting()).events.some((other) => about(other) === id));
+    const { deliveries } = await becomes(id, delivered(1));
+    assert.deepEqual(deliveries.find(({ webhook }) => webhook === "queue"), {
+      webhook: "queue", status: "delivered", attempts: 0, last_status: null, next_attempt_at: null,
+    });
+    const { error } = await bank.POST("/v1/step-ups/{id}/redeliver", { params: { path: { id } } });
+    assert(!error, JSON.stringify(error));
+    assert.equal((await waits(id)).id, event, "it waits again");
+  },
+
   async getProviderKeys() {
     const { data, error } = await nobody.GET("/providers/{provider}/jwks.json", { params: { path: { provider } } });
     assert(data, JSON.stringify(error));
@@ -127,9 +216,6 @@ export const calls: Record<Exclude<keyof operations, `on${string}`>, () => Promi
     assert.equal((await nobody.HEAD("/docs")).response.status, 200);
   },
 };
-
-const delivered = (times: number) => (stepUp: StepUp) =>
-  stepUp.deliveries.every(({ status, attempts }) => status === "delivered" && attempts === times);
 
 // list goes through all pages.
 async function list(query: NonNullable<operations["listStepUps"]["parameters"]["query"]>): Promise<StepUp[]> {

@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { ask, asked, bank, becomes, cancelled, control, nobody, provider, read, settled, stranger } from "./bank.js";
+import {
+  acknowledged, ask, asked, bank, becomes, cancelled, control, fetched, nobody, provider, read, settled, stranger, under, waiting, waits,
+} from "./bank.js";
 import type { components } from "./stepup.js";
+
+const mostWaits = 2500; // of one caller
 
 type Problem = components["schemas"]["Problem"];
 type Code = Problem["code"];
@@ -53,12 +57,20 @@ function refused<E extends Problem, C extends E["code"]>(answer: { error?: E; re
   return error as E & { code: C };
 }
 
-// under runs with another configuration.
-async function under<T>(setting: string, run: () => Promise<T>): Promise<T> {
-  await control(setting);
-  const result = await run();
-  await control("usual");
-  return result;
+// crowded runs while the bank waits as often as one caller may at once.
+async function crowded(run: () => Promise<void>) {
+  const { next: after } = await waiting();
+  const leave = Array.from({ length: mostWaits + 1 }, () => new AbortController());
+  const answers = leave.map(({ signal }) =>
+    bank.GET("/v1/events", { params: { query: { after, wait: "60s" } }, signal }).then((answer) => {
+      assert(answer.error, "it did not wait");
+      return answer;
+    }),
+  );
+  refused(await Promise.any(answers), "rate_limited"); // the one too many
+  await run();
+  leave.forEach((one) => one.abort());
+  await Promise.allSettled(answers);
 }
 
 // untilRefused asks one person after the other.
@@ -74,12 +86,24 @@ export const problems: { [C in Exclude<Code, "internal">]: () => Promise<{ code:
   async invalid_request() {
     const problem = refused(await ask("nobody"), "invalid_request");
     assert.deepEqual(problem.errors?.map(({ field }) => field), ["login_hint"]);
+    const at = (answer: Parameters<typeof refused<Problem, "invalid_request">>[0]) => refused(answer, "invalid_request").errors?.map(({ field }) => field);
+    const { id } = await cancelled();
+    assert.deepEqual(at(await bank.GET("/v1/events", { params: { query: { limit: 101, wait: "61s" } } })), ["limit", "wait"]);
+    assert.deepEqual(at(await bank.GET("/v1/events", { params: { query: { after: "somewhere" } } })), ["after"]);
+    assert.deepEqual(at(await bank.POST("/v1/events/acknowledge", { body: { ids: ["evt_A", id] } })), ["ids.1"]);
+    assert.deepEqual(at(await bank.POST("/v1/redeliveries", { body: { from: "yesterday" } })), ["from"]);
+    assert.deepEqual(at(await bank.POST("/v1/redeliveries", { body: { from: "2020-11-21T02:00:00Z", cursor: "somewhere" } })), ["cursor"]);
+    assert.deepEqual(at(await bank.GET("/v1/step-ups/{id}/attempts", { params: { path: { id }, query: { limit: 1 } as never } })), ["limit"]);
     return problem;
   },
 
   async unauthorized() {
     const answer = await nobody.GET("/v1/step-ups");
     assert.equal(answer.response.headers.get("WWW-Authenticate"), "Bearer");
+    refused(await nobody.GET("/v1/events"), "unauthorized");
+    refused(await nobody.POST("/v1/events/acknowledge", { body: { ids: [] } }), "unauthorized");
+    refused(await nobody.POST("/v1/redeliveries", { body: { from: "" } }), "unauthorized");
+    refused(await nobody.GET("/v1/step-ups/{id}/attempts", { params: { path: { id: "su_" } } }), "unauthorized");
     return refused(answer, "unauthorized");
   },
 
@@ -92,7 +116,13 @@ export const problems: { [C in Exclude<Code, "internal">]: () => Promise<{ code:
       assert.deepEqual(refused(await bank.GET("/v1/step-ups/{id}", { params }), "not_found"), problem);
       assert.deepEqual(refused(await bank.POST("/v1/step-ups/{id}/cancel", { params }), "not_found"), problem);
       assert.deepEqual(refused(await bank.POST("/v1/step-ups/{id}/redeliver", { params }), "not_found"), problem);
+      assert.deepEqual(refused(await bank.GET("/v1/step-ups/{id}/attempts", { params }), "not_found"), problem);
     }
+    for (const webhook of ["ledger", "nobodys"]) { // what is sent cannot be fetched
+      assert.deepEqual(refused(await bank.GET("/v1/events", { params: { query: { webhook } } }), "not_found"), problem);
+    }
+    const body = { from: theirs.created_at, webhook: "nobodys" };
+    assert.deepEqual(refused(await bank.POST("/v1/redeliveries", { body }), "not_found"), problem);
     return problem;
   },
 
@@ -115,6 +145,11 @@ export const problems: { [C in Exclude<Code, "internal">]: () => Promise<{ code:
       const person = await control("person");
       const { id } = await asked(person);
       await control("approve", person);
+      await settled(id);
+      const event = await waits(id);
+      assert(event.event.type === "step_up.approved");
+      assert.equal(event.event.data.identity?.uuid, person);
+      await acknowledged([event.id]);
       const purged = await becomes(id, (stepUp) => stepUp.identity_purged_at !== null);
       assert.equal(purged.identity, null);
       return refused(await bank.POST("/v1/step-ups/{id}/redeliver", { params: { path: { id } } }), "result_gone");
@@ -130,13 +165,21 @@ export const problems: { [C in Exclude<Code, "internal">]: () => Promise<{ code:
     return problem;
   },
 
-  too_large: async () => refused(await ask(await control("person"), { metadata: { till: "4".repeat(16 << 10) } }), "too_large"),
+  async too_large() {
+    const long = "4".repeat(16 << 10);
+    refused(await bank.POST("/v1/events/acknowledge", { body: { ids: [long] } }), "too_large");
+    refused(await bank.POST("/v1/redeliveries", { body: { from: long } }), "too_large");
+    return refused(await ask(await control("person"), { metadata: { till: long } }), "too_large");
+  },
 
   async unsupported_media_type() {
+    const headers = { "Content-Type": "text/plain" };
+    refused(await bank.POST("/v1/events/acknowledge", { body: { ids: ["evt_A"] }, headers }), "unsupported_media_type");
+    refused(await bank.POST("/v1/redeliveries", { body: { from: "2020-11-21T02:00:00Z" }, headers }), "unsupported_media_type");
     const answer = await bank.POST("/v1/step-ups", {
       params: { header: { "Idempotency-Key": randomUUID() } },
       body: { provider, login_hint: await control("person") },
-      headers: { "Content-Type": "text/plain" },
+      headers,
     });
     return refused(answer, "unsupported_media_type");
   },
@@ -154,6 +197,12 @@ export const problems: { [C in Exclude<Code, "internal">]: () => Promise<{ code:
   provider_rejected: async () => refused(await ask(await control("person-rejected")), "provider_rejected"),
 
   async rate_limited() {
+    const { id } = await asked(await control("person"));
+    await crowded(async () => {
+      refused(await bank.GET("/v1/step-ups/{id}", { params: { path: { id }, query: { wait: "1s" } } }), "rate_limited");
+      assert.equal((await read(id)).status, "pending");
+      await fetched({});
+    });
     refused(await under("few-creates", untilRefused), "rate_limited");
     return refused(await under("few-persons", untilRefused), "rate_limited");
   },
@@ -194,6 +243,10 @@ export const problems: { [C in Exclude<Code, "internal">]: () => Promise<{ code:
     refused(await bank.GET("/v1/step-ups"), "storage_unavailable");
     refused(await bank.POST("/v1/step-ups/{id}/cancel", { params }), "storage_unavailable");
     refused(await bank.POST("/v1/step-ups/{id}/redeliver", { params }), "storage_unavailable");
+    refused(await bank.GET("/v1/step-ups/{id}/attempts", { params }), "storage_unavailable");
+    refused(await bank.GET("/v1/events"), "storage_unavailable");
+    refused(await bank.POST("/v1/events/acknowledge", { body: { ids: [`evt_${id.slice(3)}AAAAAAAA`] } }), "storage_unavailable");
+    refused(await bank.POST("/v1/redeliveries", { body: { from: "2020-11-21T02:00:00Z" } }), "storage_unavailable");
     const problem = refused(await ask(await control("person")), "storage_unavailable");
     await control("redis-back");
     assert.equal((await read(id)).status, "pending");
@@ -218,6 +271,7 @@ export const problems: { [C in Exclude<Code, "internal">]: () => Promise<{ code:
     const held = ask(first);
     await control("drain");
     const problem = refused(await ask(second), "draining");
+    refused(await bank.POST("/v1/events/acknowledge", { body: { ids: ["evt_A"] } }), "draining");
     await control("release");
     assert.equal((await held).data?.status, "pending");
     return problem;
