@@ -162,6 +162,7 @@ func TestForeignStepUpIsUnknown(t *testing.T) {
 		{"cancel", http.MethodPost, "/v1/step-ups/{id}/cancel", nil},
 		{"cancel with a body", http.MethodPost, "/v1/step-ups/{id}/cancel", []string{"Content-Type", "application/json"}},
 		{"redeliver", http.MethodPost, "/v1/step-ups/{id}/redeliver", nil},
+		{"attempts", http.MethodGet, "/v1/step-ups/{id}/attempts", nil},
 		{"remove", http.MethodDelete, "/v1/step-ups/{id}", nil},
 		{"look at the head", http.MethodHead, "/v1/step-ups/{id}", nil},
 	}

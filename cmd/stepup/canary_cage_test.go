@@ -47,6 +47,7 @@ const (
 	inProvider = "the requests to the provider"
 	inFull     = "the full webhooks"
 	inBare     = "the webhooks without personal data"
+	inSealed   = "the encrypted webhooks"
 )
 
 // mine is where a caller finds the data of its own step-ups.
@@ -88,6 +89,8 @@ callers:
     webhooks:
       - {name: ledger, url: "%[7]s/full", secrets_file: ledger.whsec}
       - {name: bare, url: "%[7]s/bare", secrets_file: ledger.whsec, content: reference}
+      - {name: sealed, url: "%[7]s/sealed", secrets_file: ledger.whsec, content: encrypted, encrypt_to_file: receiver.jwks.json}
+      - {name: queue, pull: true}
 limits:
   per_person: {in_flight: 1, per_hour: 1000}
   per_caller: {rate: 5000, burst: 5000}
@@ -146,7 +149,8 @@ func (c *cage) secrets(t *testing.T) {
 	c.add(strings.TrimPrefix(secret, "whsec_"), "a webhook secret")
 	token := c.add("operators-"+rand.Text(), "the operators' token")
 	c.password = c.add("redis-"+rand.Text(), "Redis's password")
-	for name, content := range map[string]string{apiKeysFile: line, webhookFile: secret, "admin.token": token, "redis.password": c.password} {
+	opener, public := webhook.NewEncryptionKey()
+	for name, content := range map[string]string{apiKeysFile: line, webhookFile: secret, "admin.token": token, "redis.password": c.password, "receiver.jwks.json": public} {
 		write(t, c.dir, name, content+"\n")
 	}
 	c.add(strings.TrimPrefix(line, "sha256:"), "the hash of an API key")
@@ -155,12 +159,19 @@ func (c *cage) secrets(t *testing.T) {
 			c.add(words[len(words)-1], "a seal key")
 		}
 	}
-	var private struct{ Keys []struct{ D string } }
-	if err := json.Unmarshal([]byte(c.read(t, privateFile)), &private); err != nil || len(private.Keys) != 2 {
-		t.Fatalf("%d private keys, %v", len(private.Keys), err)
+	n := 0
+	for _, set := range []string{c.read(t, privateFile), string(opener)} {
+		var private struct{ Keys []struct{ D string } }
+		if err := json.Unmarshal([]byte(set), &private); err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range private.Keys {
+			c.add(k.D, "a private key")
+			n++
+		}
 	}
-	for _, k := range private.Keys {
-		c.add(k.D, "a private key")
+	if n != 3 {
+		t.Fatalf("%d private keys", n)
 	}
 }
 
@@ -241,9 +252,9 @@ func (c *copied) Write(b []byte) (int, error) {
 
 func (c *copied) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-// receivers are the banks' two endpoints: they note what comes and answer the full one as planned for its reference.
+// receivers are the bank's endpoints: they note what comes and answer the full one as planned for its reference.
 type receivers struct {
-	full, bare logText
+	full, bare, sealed logText
 
 	mu    sync.Mutex
 	plans map[string][]http.HandlerFunc
@@ -255,8 +266,12 @@ func (s *receivers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not read", http.StatusBadRequest)
 		return
 	}
-	if r.URL.Path == "/bare" {
+	switch r.URL.Path {
+	case "/bare":
 		fmt.Fprintln(&s.bare, r.Header, string(body))
+		return
+	case "/sealed":
+		fmt.Fprintln(&s.sealed, r.Header, string(body))
 		return
 	}
 	fmt.Fprintln(&s.full, r.Header, string(body))

@@ -118,7 +118,10 @@ func (c *cage) again(t *testing.T, ids []string) {
 	for _, id := range ids {
 		c.ask(t, http.MethodPost, "/v1/step-ups/"+id+"/redeliver", "{}", "Content-Type", "application/json")
 		c.ask(t, http.MethodPost, "/v1/step-ups/"+id+"/cancel", "")
+		c.ask(t, http.MethodGet, "/v1/step-ups/"+id+"/attempts", "")
 	}
+	c.ask(t, http.MethodPost, "/v1/redeliveries", `{"from":"2020-11-21T02:00:00Z"}`, "Content-Type", "application/json")
+	c.fetch(t)
 	page := c.ask(t, http.MethodGet, "/v1/step-ups?limit=100", "")
 	var list struct {
 		StepUps []struct {
@@ -146,6 +149,29 @@ func (c *cage) again(t *testing.T, ids []string) {
 	c.run(t, flow{name: "by a forged id_token_hint", provider: "standard", want: "provider_rejected", members: map[string]any{"id_token_hint": forged}})
 }
 
+// fetch gets the events that wait, and acknowledges every other one.
+func (c *cage) fetch(t *testing.T) {
+	t.Helper()
+	var page struct {
+		Events []struct{ ID string }
+	}
+	h := c.ask(t, http.MethodGet, "/v1/events?wait=1s", "")
+	if err := json.Unmarshal(h.body, &page); err != nil || len(page.Events) < 10 {
+		t.Fatalf("%d events: %d %s", len(page.Events), h.status, h.body)
+	}
+	var ids []string
+	for i := 0; i < len(page.Events); i += 2 {
+		ids = append(ids, page.Events[i].ID)
+	}
+	body, err := json.Marshal(map[string]any{"ids": ids})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := c.ask(t, http.MethodPost, "/v1/events/acknowledge", string(body), "Content-Type", "application/json"); h.status != http.StatusOK {
+		t.Errorf("acknowledging: %d %s", h.status, h.body)
+	}
+}
+
 // misuse sends what nobody should.
 func (c *cage) misuse(t *testing.T) {
 	t.Helper()
@@ -157,6 +183,16 @@ func (c *cage) misuse(t *testing.T) {
 		{http.MethodGet, "/v1/step-ups?limit=" + c.word("a limit"), ""},
 		{http.MethodGet, "/v1/step-ups?status=" + c.word("a status"), ""},
 		{http.MethodGet, "/v1/step-ups/su_00" + strings.Repeat("A", 20) + "?wait=" + c.word("a wait"), ""},
+		{http.MethodGet, "/v1/step-ups/" + c.word("a path") + "/attempts", ""},
+		{http.MethodGet, "/v1/events?webhook=" + strings.ToLower(c.word("a webhook")), ""},
+		{http.MethodGet, "/v1/events?after=" + c.word("a place"), ""},
+		{http.MethodGet, "/v1/events?limit=" + c.word("a limit"), ""},
+		{http.MethodGet, "/v1/events?wait=" + c.word("a wait"), ""},
+		{http.MethodPost, "/v1/events/acknowledge", `{"ids":["evt_` + c.word("an event that is none", inAnswers) + `"]}`}, // it is told back
+		{http.MethodPost, "/v1/events/acknowledge", `{"ids":["` + c.word("no event's id") + `"]}`},
+		{http.MethodPost, "/v1/redeliveries", `{"from":"` + c.word("no time") + `"}`},
+		{http.MethodPost, "/v1/redeliveries", `{"from":"2020-11-21T02:00:00Z","webhook":"` + c.word("a webhook") + `"}`},
+		{http.MethodPost, "/v1/redeliveries", `{"from":"2020-11-21T02:00:00Z","cursor":"` + c.word("a cursor") + `"}`},
 		{http.MethodPost, "/v1/step-ups", c.word("no JSON")},
 		{http.MethodPost, "/v1/step-ups", `{"provider":"` + c.word("no provider") + `","login_hint":"x"}`},
 		{http.MethodPost, "/v1/step-ups", `{"provider":"singpass","login_hint":"` + c.word("a broken hint") + `"}`},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,6 +42,7 @@ func (c *cage) plant(t *testing.T, rdb *redis.Client, word string) {
 		script: cibatest.Script{Polls: []cibatest.Step{{Kind: cibatest.Deny}}}})
 	fmt.Fprintln(&c.admins, word)
 	fmt.Fprintln(&c.receivers.bare, word)
+	fmt.Fprintln(&c.receivers.sealed, word)
 	fmt.Fprintln(&c.provider, word)
 	write(t, c.dir, configFile, strings.Replace(c.read(t, configFile), "limits:", word+": 1\nlimits:", 1))
 	c.check(t)
@@ -51,6 +53,9 @@ func (c *cage) plant(t *testing.T, rdb *redis.Client, word string) {
 	defer f.Close()
 	fmt.Fprintf(f, "{\"planted\":%q}\n", word)
 }
+
+// withTokens may have tokens: an identity's, or what is encrypted to the receiver.
+var withTokens = []string{inProvider, inAnswers, inFull, inSealed}
 
 // A whole service is driven through everything that can happen to it, with unique words in every place that is personal
 // or secret. Afterwards everything that was written anywhere is searched for them.
@@ -72,7 +77,7 @@ func TestNothingPersonalIsTold(t *testing.T) {
 	}
 	all := sinks{
 		inSpans: c.telemetry.spans.String(), inCounts: c.telemetry.counts.String(), inTasks: tasks, inProblems: c.problems.String(), inAnswers: c.answers.String(),
-		inAdmin: c.admins.String(), inCheck: c.checked.String(), inProvider: c.provider.String(), inFull: c.receivers.full.String(), inBare: c.receivers.bare.String(),
+		inAdmin: c.admins.String(), inCheck: c.checked.String(), inProvider: c.provider.String(), inFull: c.receivers.full.String(), inBare: c.receivers.bare.String(), inSealed: c.receivers.sealed.String(),
 		inKeys: c.keys(t, rdb), inRDB: c.files(t, "dump.rdb"), inAOF: c.files(t, "appendonlydir/*"), inCommands: c.commands.String(),
 	}
 	eventually(t, "the webhooks that failed are sent again", c.receivers.planless)
@@ -80,11 +85,14 @@ func TestNothingPersonalIsTold(t *testing.T) {
 	<-c.ended
 	all[inLog], all[inAudit] = c.log.String(), c.read(t, "audit.jsonl")
 
+	if !strings.Contains(all[inSealed], `"encrypted":"ey`) {
+		t.Error("nothing was encrypted")
+	}
 	for _, found := range c.search(all) {
 		t.Error(found)
 	}
 	for name, text := range all {
-		if at := anyToken.FindString(text); at != "" && name != inProvider && name != inAnswers && name != inFull { // which may have an identity's
+		if at := anyToken.FindString(text); at != "" && !slices.Contains(withTokens, name) {
 			t.Errorf("a token in %s: %.20s", name, at)
 		}
 		look := canaries{words: map[string]canary{}}

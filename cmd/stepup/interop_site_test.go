@@ -31,6 +31,7 @@ type site struct {
 	key       string   // of the caller
 	secrets   []string // of its webhook, all active
 	public    string   // what verifies the webhook's v1a signatures
+	receiver  []byte   // the private key set of who has encrypted webhooks; nil: nobody has
 	redis     *redis.Client
 	providers map[string]*peers.Provider // by name: the content encryption of its ID tokens, in lower case
 	poll      string                     // the setting
@@ -48,6 +49,7 @@ func startSite(t *testing.T, contents ...string) *site {
 		t.Fatal("curl is not installed; `make test` installs it, or: apt-get install curl")
 	}
 	s := newSite(t)
+	s.makeReceiver(t)
 	for _, content := range contents {
 		s.providers[strings.ToLower(content)] = peers.StartProvider(t, peers.ProviderOptions{
 			ClientID: "bank", ClientJWKS: s.read(t, "secrets/public.jwks.json"), Content: content, ExpiresIn: 30 * time.Second,
@@ -118,6 +120,19 @@ func (s *site) makeSecrets(t *testing.T) {
 	}
 }
 
+// makeReceiver makes the keys of a receiver that has encrypted webhooks beside the plain ones.
+func (s *site) makeReceiver(t *testing.T) {
+	t.Helper()
+	said := s.stepup(t, "keygen", "--webhook", "secrets/receiver.jwks.json", "--kind", "encryption")
+	s.receiver = s.read(t, "secrets/receiver.jwks.json")
+	s.write(t, "secrets/public.receiver.jwks.json", said[strings.Index(said, "{"):])
+	var set struct{ Keys []struct{ D string } }
+	if err := json.Unmarshal(s.receiver, &set); err != nil || len(set.Keys) != 1 {
+		t.Fatalf("receiver.jwks.json: %d keys: %v", len(set.Keys), err)
+	}
+	s.watchFor(set.Keys[0].D, "the receiver's private key")
+}
+
 func (s *site) configuration(redisAt, bankURL string) string {
 	var c strings.Builder
 	fmt.Fprintf(&c, `development: true
@@ -131,9 +146,12 @@ callers:
     providers: [%s]
     webhooks:
       - {name: ledger, url: "%s/hooks/stepup", secrets_file: secrets/ledger.whsec}
-webhooks: {allow_networks: ["127.0.0.0/8"]}
-providers:
 `, redisAt, strings.Join(s.names(), ", "), bankURL)
+	if s.receiver != nil {
+		fmt.Fprintf(&c, `      - {name: sealed, url: "%s/hooks/sealed", secrets_file: secrets/ledger.whsec, content: encrypted, encrypt_to_file: secrets/public.receiver.jwks.json}
+`, bankURL)
+	}
+	c.WriteString("webhooks: {allow_networks: [\"127.0.0.0/8\"]}\nproviders:\n")
 	for _, name := range s.names() {
 		fmt.Fprintf(&c, `  %s:
     issuer: %s
@@ -292,7 +310,8 @@ type post struct {
 	body   []byte
 }
 
-// mailbox is the bank's receiver: it takes everything and sorts it by the reference that the bank gave.
+// mailbox is the bank's receiver: it takes everything and sorts it by the reference that the bank gave, what is encrypted by
+// the step-up's id.
 type mailbox struct {
 	mu    sync.Mutex
 	boxes map[string]chan post
@@ -316,9 +335,15 @@ func (m *mailbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not read", http.StatusBadRequest)
 		return
 	}
-	var event struct{ Data struct{ Reference string } }
+	var event struct {
+		Data struct{ ID, Reference, Encrypted string }
+	}
 	_ = json.Unmarshal(body, &event) // what cannot be read has no reference, and is found at the end
-	m.about(event.Data.Reference) <- post{r.Header.Clone(), body}
+	about := event.Data.Reference
+	if event.Data.Encrypted != "" {
+		about = event.Data.ID
+	}
+	m.about(about) <- post{r.Header.Clone(), body}
 	w.WriteHeader(http.StatusNoContent)
 }
 

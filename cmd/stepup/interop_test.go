@@ -19,7 +19,8 @@ import (
 
 // The main job between programs that nobody here wrote. npm oidc-provider is the provider: private_key_jwt with ES256, ID
 // tokens signed ES256 and encrypted ECDH-ES+A256KW, with both content encryptions. curl is the bank's backend, a real
-// Redis keeps everything, and npm standardwebhooks and its Go sibling judge what the bank is told.
+// Redis keeps everything, npm standardwebhooks and its Go sibling judge what the bank is told, and npm jose opens what is
+// encrypted.
 func TestInterop(t *testing.T) {
 	t.Parallel()
 	s := startSite(t, "A256CBC-HS512", "A256GCM")
@@ -186,9 +187,35 @@ func (p *person) wantTold(t *testing.T, status, reason string) map[string]any {
 	}
 	await(t, "the delivery on record", func() bool {
 		deliveries := fmt.Sprint(decode(t, "step-up", p.get(t, ""))["deliveries"])
-		return deliveries == "[map[attempts:1 last_status:204 next_attempt_at:<nil> status:delivered webhook:ledger]]"
+		const once = "map[attempts:1 last_status:204 next_attempt_at:<nil> status:delivered webhook:"
+		return deliveries == "["+once+"ledger] "+once+"sealed]]"
 	})
+	p.wantEncrypted(t, told.body, data)
 	return data
+}
+
+// wantEncrypted wants the other receiver to have been told the same, for npm jose alone to read: what it opens is the plain
+// webhook's event byte for byte, and around it stands nothing of the person or of what the bank said.
+func (p *person) wantEncrypted(t *testing.T, plain []byte, data map[string]any) {
+	t.Helper()
+	var told post
+	select {
+	case told = <-p.inbox.about(p.id):
+	case <-time.After(10 * time.Second):
+		t.Fatal("no encrypted webhook")
+	}
+	wantVerified(t, p.secrets, p.public, told)
+	event := decode(t, "encrypted event", told.body)
+	around := object(t, "data", event["data"])
+	token, _ := around["encrypted"].(string)
+	if got, err := peers.Open(t, p.receiver, token); err != nil || string(got) != string(plain) {
+		t.Errorf("npm jose opens\n%s, %v\nwant\n%s", got, err, plain)
+	}
+	want := maps.Clone(data)
+	want["identity"], want["reference"], want["metadata"], want["encrypted"] = nil, nil, map[string]any{}, token
+	if !reflect.DeepEqual(around, want) {
+		t.Errorf("around what is encrypted stands\n%v, want\n%v", around, want)
+	}
 }
 
 // wantVerified wants both libraries to accept the webhook with each active secret alone, and to refuse a changed byte.

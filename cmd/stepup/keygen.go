@@ -25,8 +25,8 @@ const (
 type keygenCmd struct {
 	Out     string `placeholder:"DIR" help:"Folder for private.jwks.json, public.jwks.json and seal.keys; made if it is not there."`
 	Rotate  string `enum:",sig,enc,seal" default:"" placeholder:"USE" help:"Add the next key: sig or enc to the folder's private.jwks.json, seal to its seal.keys."`
-	Webhook string `placeholder:"FILE" help:"Write new keys that sign webhooks to this file."`
-	Kind    string `enum:"hmac,ed25519,both" default:"hmac" placeholder:"KIND" help:"What --webhook makes: hmac (default), a whsec_ secret that receivers have too; ed25519, a whsk_ key, and prints the whpk_ line that receivers verify with; or both, which sign side by side."`
+	Webhook string `placeholder:"FILE" help:"Write new keys that sign webhooks, or a receiver's key that opens encrypted content, to this file."`
+	Kind    string `enum:"hmac,ed25519,both,encryption" default:"hmac" placeholder:"KIND" help:"What --webhook makes: hmac (default), a whsec_ secret that receivers have too; ed25519, a whsk_ key, and prints the whpk_ line that receivers verify with; both, which sign side by side; or encryption, a receiver's private key set, and prints the public one."`
 }
 
 func (keygenCmd) Help() string {
@@ -42,11 +42,17 @@ running service read the files.
 yours alone: the receiver gets the line that begins with whpk_. All lines of a file sign, so put a new one below the old ones
 until every receiver has changed.
 
+--kind encryption is for whoever receives encrypted content: the file is the receiver's alone, and opens it. What is printed on
+stdout is the public half, for the sender's encrypt_to_file: no secret, but whoever can exchange it on the way can read the events. To
+rotate, make another file, put both keys into one set, and give the sender the new line; the old key is needed for 24 hours
+more, as long as events encrypted to it may still come.
+
 Examples:
   stepup keygen --out secrets
   stepup keygen --out secrets --rotate sig
   stepup keygen --webhook secrets/ledger.whsec
-  stepup keygen --webhook secrets/ledger.whsk --kind ed25519`
+  stepup keygen --webhook secrets/ledger.whsk --kind ed25519
+  stepup keygen --webhook receiver.jwks.json --kind encryption > public.jwks.json`
 }
 
 func (c keygenCmd) Run(e *env) error {
@@ -77,8 +83,12 @@ func (c keygenCmd) Run(e *env) error {
 		}
 		written = append(written, more...)
 	}
+	told := e.stdout
+	if public != "" {
+		told = e.stderr // what is for others stands alone on stdout, to be written to a file
+	}
 	for _, path := range written {
-		fmt.Fprintln(e.stdout, "wrote", path)
+		fmt.Fprintln(told, "wrote", path)
 	}
 	if public != "" {
 		fmt.Fprintln(e.stdout, public)
@@ -86,9 +96,13 @@ func (c keygenCmd) Run(e *env) error {
 	return nil
 }
 
-// newWebhookKeys are the lines of a secrets file, and the line that receivers get where it is not the same. It stands in
+// newWebhookKeys are the lines of a secrets file, and the line that the other side gets where it is not the same. It stands in
 // the file too, so that it can be given out later.
 func newWebhookKeys(kind string) (lines, public string) {
+	if kind == "encryption" {
+		private, public := webhook.NewEncryptionKey()
+		return string(private), public
+	}
 	if kind != "ed25519" {
 		lines = webhook.NewSecret() + "\n"
 	}
@@ -226,8 +240,10 @@ func replace(path string, content []byte, mode fs.FileMode) error {
 // writeTemp writes beside path, down to the disk.
 func writeTemp(path string, content []byte, mode fs.FileMode) (name string, err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return "", err
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("writing %s: its folder does not exist; make it first", path)
+	} else if err != nil {
+		return "", fmt.Errorf("writing %s: %w", path, err)
 	}
 	_, err = f.Write(content)
 	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())

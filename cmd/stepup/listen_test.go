@@ -111,16 +111,6 @@ func checkInbox(t *testing.T, keys []webhook.Key, secrets []webhook.Secret) {
 	t.Helper()
 	var out bytes.Buffer
 	in := &inbox{keys: keys, seen: map[string]bool{}, show: func(n news) { n.print(&out) }}
-	send := func(body, signed string) int {
-		r := httptest.NewRequest(http.MethodPost, "/any/path", strings.NewReader(body))
-		now := time.Now()
-		r.Header.Set("webhook-id", "evt_1")
-		r.Header.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
-		r.Header.Set("webhook-signature", webhook.Sign(secrets, "evt_1", now, []byte(signed)))
-		rec := httptest.NewRecorder()
-		in.ServeHTTP(rec, r)
-		return rec.Code
-	}
 	for _, c := range []struct {
 		name, body, signed string
 		status             int
@@ -132,10 +122,93 @@ func checkInbox(t *testing.T, keys []webhook.Key, secrets []webhook.Secret) {
 		{"not JSON", "hello", "hello", http.StatusNoContent, "verified"},
 	} {
 		out.Reset()
-		if got := send(c.body, c.signed); got != c.status || !strings.Contains(out.String(), c.says) {
+		if got := post(in, secrets, c.body, c.signed); got != c.status || !strings.Contains(out.String(), c.says) {
 			t.Errorf("%s: %d and %q", c.name, got, out.String())
 		}
 	}
+}
+
+// listen shows the event inside encrypted content, or to whom it is encrypted, and says what kind of event is not a step-up's
+// end. What cannot be opened is refused, so that it comes again.
+func TestInboxOpens(t *testing.T) {
+	secrets, err := webhook.ParseSecrets([]byte(webhook.NewSecret()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, public := webhook.NewEncryptionKey()
+	to, err := webhook.ParseRecipient([]byte(public))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write(t, dir, "receiver.jwks.json", string(private))
+	another, _ := webhook.NewEncryptionKey()
+	write(t, dir, "another.jwks.json", string(another))
+
+	const approved = `{"type":"step_up.approved","data":{"id":"su_1","status":"approved","reference":"inside"}}`
+	const tried = `{"type":"endpoint.test","data":{"caller":"core","webhook":"ledger"}}`
+	around := func(event, inside string) string {
+		token, err := to.Encrypt([]byte(inside))
+		if err != nil {
+			t.Fatal(err)
+		}
+		event = strings.Replace(event, `,"reference":"inside"`, "", 1)
+		return strings.Replace(event, `}}`, `,"encrypted":"`+token+`"}}`, 1)
+	}
+	for _, c := range []struct {
+		name, decrypt, body string
+		status              int
+		says                string
+		hides               string
+	}{
+		{"opened", "receiver.jwks.json", around(approved, approved), http.StatusNoContent, `"reference": "inside"`, `"encrypted"`},
+		{"closed", "", around(approved, approved), http.StatusNoContent, "(encrypted to key " + to.KeyID() + "; --decrypt FILE opens it)", "inside"},
+		{"another's key", "another.jwks.json", around(approved, approved), http.StatusUnprocessableEntity, "REFUSED   opening webhook: encrypted to key \"" + to.KeyID(), "inside"},
+		{"another step-up inside", "receiver.jwks.json", around(approved, strings.Replace(approved, "su_1", "su_2", 1)), http.StatusUnprocessableEntity, "data.id is not the same", "inside\""},
+		{"a test", "receiver.jwks.json", tried, http.StatusNoContent, "(a test of this endpoint, about nobody)\n  {", "encrypted"},
+		{"an encrypted test", "receiver.jwks.json", around(tried, tried), http.StatusNoContent, "(a test of this endpoint, about nobody)  (was encrypted)\n  {", `"encrypted"`},
+		{"an encrypted test, closed", "", around(tried, tried), http.StatusNoContent, "about nobody)  (encrypted to key", "was encrypted"},
+		{"too late", "receiver.jwks.json", `{"type":"step_up.delivery_expired","data":{"id":"su_1"}}`, http.StatusNoContent, "could not be delivered in time: ask again)\n  {", "encrypted"},
+		{"plain", "receiver.jwks.json", approved, http.StatusNoContent, `"reference": "inside"`, "encrypted"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var command listenCmd
+			if c.decrypt != "" {
+				command.Decrypt = dir + "/" + c.decrypt
+			}
+			keys, err := command.privateKeys()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			in := &inbox{keys: webhook.Keys(secrets), private: keys, seen: map[string]bool{}, show: func(n news) { n.print(&out) }}
+			for _, again := range []bool{false, true} {
+				out.Reset()
+				if got := post(in, secrets, c.body, c.body); got != c.status {
+					t.Fatalf("%d and %q", got, out.String())
+				}
+				if told := out.String(); again && c.status == http.StatusNoContent {
+					if !strings.Contains(told, "again") {
+						t.Errorf("repeated: %q", told)
+					}
+				} else if !strings.Contains(told, c.says) || strings.Contains(told, c.hides) {
+					t.Errorf("says %q", told)
+				}
+			}
+		})
+	}
+}
+
+// post brings an inbox a webhook that is signed as if it were another; it returns the answer.
+func post(in *inbox, secrets []webhook.Secret, body, signed string) int {
+	r := httptest.NewRequest(http.MethodPost, "/any/path", strings.NewReader(body))
+	now := time.Now()
+	r.Header.Set("webhook-id", "evt_1")
+	r.Header.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
+	r.Header.Set("webhook-signature", webhook.Sign(secrets, "evt_1", now, []byte(signed)))
+	rec := httptest.NewRecorder()
+	in.ServeHTTP(rec, r)
+	return rec.Code
 }
 
 // selfSigned writes NAME.crt and NAME.key.

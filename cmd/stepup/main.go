@@ -32,14 +32,16 @@ const (
 type commands struct {
 	LogFormat string `enum:"json,text" default:"json" placeholder:"FORMAT" help:"How logs are written to stderr: json, or text for people."`
 
-	Demo    demoCmd    `cmd:"" help:"See everything work on this machine. Nothing to install."`
-	Serve   serveCmd   `cmd:"" help:"Run the service."`
-	Check   checkCmd   `cmd:"" help:"Tell every mistake in a configuration."`
-	Keygen  keygenCmd  `cmd:"" help:"Make keys: signing, encryption, sealing, webhooks."`
-	Apikey  apikeyCmd  `cmd:"" help:"Make an API key for a caller."`
-	Listen  listenCmd  `cmd:"" help:"Receive webhooks, verify and print them (for developers)."`
-	Fakeop  fakeopCmd  `cmd:"" help:"Run the simulated provider and its phone alone (for developers)."`
-	Version versionCmd `cmd:"" help:"Print version, commit and Go version."`
+	Demo      demoCmd      `cmd:"" help:"See everything work on this machine. Nothing to install."`
+	Serve     serveCmd     `cmd:"" help:"Run the service."`
+	Check     checkCmd     `cmd:"" help:"Tell every mistake in a configuration."`
+	Webhook   webhookCmd   `cmd:"" help:"Try a webhook's endpoint."`
+	Redeliver redeliverCmd `cmd:"" help:"Send webhooks again."`
+	Keygen    keygenCmd    `cmd:"" help:"Make keys: signing, encryption, sealing, webhooks."`
+	Apikey    apikeyCmd    `cmd:"" help:"Make an API key for a caller."`
+	Listen    listenCmd    `cmd:"" help:"Receive webhooks, verify and print them (for developers)."`
+	Fakeop    fakeopCmd    `cmd:"" help:"Run the simulated provider and its phone alone (for developers)."`
+	Version   versionCmd   `cmd:"" help:"Print version, commit and Go version."`
 }
 
 // env is what a command has of the world outside.

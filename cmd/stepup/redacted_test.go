@@ -85,6 +85,7 @@ func TestPersonsAreRedacted(t *testing.T) {
 	for name, v := range map[string]any{
 		"question": question, "identity": who, "expectation": expect, "step-up": view, "page": worker.Page{StepUps: []worker.StepUp{view}},
 		"filter": worker.Filter{Reference: reference},
+		"events": worker.Events{Events: []worker.Pulled{{ID: "evt_1", Event: json.RawMessage(`{"nric":"` + nric + `","reference":"canary-reference"}`)}}},
 	} {
 		for _, held := range holders(v) {
 			leaks.look(t, name, held, nil)

@@ -95,22 +95,33 @@ func (s *service) run(ctx context.Context) error {
 		return fmt.Errorf("redis.url: %w", err)
 	}
 	defer forget()
-	if s.audit, err = worker.OpenAudit(p.cfg.AuditFile, s.log); err != nil {
-		return fmt.Errorf("audit_file: %s cannot be used: %w", p.cfg.AuditFile, err)
+	if s.audit, err = openAudit(p, s.log); err != nil {
+		return err
 	}
 	defer s.audit.Close()
-	s.worker, err = worker.New(worker.Options{
-		Store: rdb.store, Queue: rdb.queue, Lease: rdb.lease, Shards: p.cfg.Redis.Shards,
-		MaxInFlight: p.cfg.Worker.MaxInFlight, MaxInFlightTotal: p.cfg.Worker.MaxInFlightTotal,
-		WaitReplicas: p.cfg.Redis.WaitReplicas, Role: s.role, Log: s.log, Audit: s.audit,
-	}, p.settings)
-	if err != nil {
+	if s.worker, err = newWorker(p, rdb, worker.Options{Role: s.role, Audit: s.audit, Log: s.log}); err != nil {
 		return err
 	}
 	if err := s.worker.CheckShards(ctx); err != nil {
 		return err
 	}
 	return s.serve(ctx, doors)
+}
+
+func openAudit(p *parts, log *slog.Logger) (*worker.Audit, error) {
+	audit, err := worker.OpenAudit(p.cfg.AuditFile, log)
+	if err != nil {
+		return nil, fmt.Errorf("audit_file: %s cannot be used: %w", p.cfg.AuditFile, err)
+	}
+	return audit, nil
+}
+
+// newWorker makes a worker with what the configuration says of it.
+func newWorker(p *parts, rdb clients, o worker.Options) (*worker.Worker, error) {
+	o.Store, o.Queue, o.Lease, o.Shards = rdb.store, rdb.queue, rdb.lease, p.cfg.Redis.Shards
+	o.MaxInFlight, o.MaxInFlightTotal = p.cfg.Worker.MaxInFlight, p.cfg.Worker.MaxInFlightTotal
+	o.WaitReplicas = p.cfg.Redis.WaitReplicas
+	return worker.New(o, p.settings)
 }
 
 // serve runs the worker and the listeners. The listeners outlive the drain, so that backends are told about it and long
