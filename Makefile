@@ -2,10 +2,10 @@
 # make crash does its worst to real processes for half an hour and writes deploy/RELIABILITY.md.
 
 # Programs written by others that the tests run: providers, receivers, makers of clients.
-PACKAGES := ciba/cibatest/peers cmd/stepup/testdata/client
+PACKAGES := ciba/cibatest/peers cmd/stepup/testdata/client deploy/receivers/node
 INSTALLED := $(PACKAGES:%=%/node_modules/.package-lock.json)
 
-.PHONY: test demo build crash deps redis curl openssl node
+.PHONY: test demo build crash deps redis curl openssl node python java
 
 test: deps
 	go test ./...
@@ -19,7 +19,7 @@ build:
 crash: redis
 	go run ./cmd/crash -report deploy/RELIABILITY.md
 
-deps: redis curl openssl $(INSTALLED)
+deps: redis curl openssl python java $(INSTALLED)
 
 redis:
 	@deploy/need.sh redis-server redis-server
@@ -32,6 +32,13 @@ openssl:
 
 node:
 	@deploy/need.sh npm nodejs npm
+
+# Debian's packages are for Debian's interpreter, which need not be the first on the PATH.
+python:
+	@deploy/need.sh 'python3 -c "import jwcrypto" || /usr/bin/python3 -c "import jwcrypto"' python3 python3-jwcrypto
+
+java:
+	@deploy/need.sh javac default-jdk-headless
 
 $(INSTALLED): %/node_modules/.package-lock.json: %/package-lock.json | node
 	cd $* && npm ci --no-audit --no-fund
