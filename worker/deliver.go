@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"stepup/webhook"
@@ -15,41 +16,71 @@ import (
 const (
 	// endpointSends is how many sends to one endpoint run at once in this process.
 	endpointSends = 16
-	// endpointWait is how long a send waits for its turn. An endpoint that is still
-	// full is left to the task, so that a hung one costs nobody else.
+	// endpointWait is how long a send waits for its turn while none is given back. An
+	// endpoint that is still full is left to the task, so that a hung one costs nobody
+	// else; one that answers is only busy, and is waited for up to busyWait.
 	endpointWait = 250 * time.Millisecond
+	busyWait     = 5 * time.Second
 )
 
 // endpointSlots are the turns to send, by endpoint.
 type endpointSlots struct {
 	mu sync.Mutex
-	of map[string]chan struct{}
+	of map[string]*slots
 }
 
-// take waits for a turn; ok is false when none came in time. free gives it back.
-func (e *endpointSlots) take(name string, wait time.Duration) (free func(), ok bool) {
+// slots are one endpoint's.
+type slots struct {
+	turns chan struct{}
+	freed atomic.Int64 // when a turn was last given back, Unix ms
+}
+
+func (e *endpointSlots) named(name string) *slots {
 	e.mu.Lock()
-	slots := e.of[name]
-	if slots == nil {
+	defer e.mu.Unlock()
+	s := e.of[name]
+	if s == nil {
 		if e.of == nil {
-			e.of = map[string]chan struct{}{}
+			e.of = map[string]*slots{}
 		}
-		slots = make(chan struct{}, endpointSends)
-		e.of[name] = slots
+		s = &slots{turns: make(chan struct{}, endpointSends)}
+		e.of[name] = s
 	}
-	e.mu.Unlock()
+	return s
+}
+
+func (s *slots) free() {
+	s.freed.Store(time.Now().UnixMilli())
+	<-s.turns
+}
+
+// take waits for a turn; ok is false when none came in time, or the drain began.
+// free gives it back.
+func (e *endpointSlots) take(name string, wait time.Duration, draining <-chan struct{}) (free func(), ok bool) {
+	s := e.named(name)
 	select {
-	case slots <- struct{}{}:
-		return func() { <-slots }, true
+	case s.turns <- struct{}{}:
+		return s.free, true
 	default:
 	}
+	if wait == 0 {
+		return nil, false
+	}
+	began := time.Now()
 	late := time.NewTimer(wait)
 	defer late.Stop()
-	select {
-	case slots <- struct{}{}:
-		return func() { <-slots }, true
-	case <-late.C:
-		return nil, false
+	for {
+		select {
+		case s.turns <- struct{}{}:
+			return s.free, true
+		case <-draining:
+			return nil, false
+		case <-late.C:
+		}
+		if time.Since(time.UnixMilli(s.freed.Load())) >= wait || time.Since(began) >= busyWait {
+			return nil, false
+		}
+		late.Reset(wait)
 	}
 }
 
@@ -178,7 +209,7 @@ func (w *Worker) attempt(ctx context.Context, s *session, d *Delivery) {
 	if d.Attempts > 0 || d.Full > 0 {
 		wait = 0
 	}
-	free, ok := w.slots.take(s.Caller+"/"+d.Webhook, wait)
+	free, ok := w.slots.take(s.Caller+"/"+d.Webhook, wait, w.draining)
 	if !ok { // the task comes back to it, later and later
 		d.Full++
 		again := min(time.Second<<min(d.Full-1, 4), 15*time.Second)

@@ -19,8 +19,18 @@ const (
 	taskDeliver = "deliver"
 )
 
-// deliverWorkers is how many later deliveries one process runs side by side.
-const deliverWorkers = 256
+// leastDeliverWorkers is how many later deliveries one process runs side by side at least.
+const leastDeliverWorkers = 256
+
+// deliverWorkers is how many: when every endpoint of the configuration hangs and has all
+// the sends that it may have, those of a new one find a place at once.
+func deliverWorkers(set *Settings) int {
+	endpoints := 1
+	for _, c := range set.Callers {
+		endpoints += len(c.Webhooks)
+	}
+	return max(leastDeliverWorkers, endpoints*endpointSends)
+}
 
 // queue is the asynq side: one server a shard, so that one server's heartbeat
 // never blocks Redis for long, and a server of its own for later deliveries, so
@@ -44,7 +54,7 @@ func newQueue(o Options, w *Worker) *queue {
 	for n := range o.Shards {
 		q.polls = append(q.polls, asynq.NewServerFromRedisClient(o.Queue, serverConfig(o.Log, pollQueue(n), share)))
 	}
-	cfg := serverConfig(o.Log, deliverName, deliverWorkers)
+	cfg := serverConfig(o.Log, deliverName, deliverWorkers(w.settings.Load()))
 	// asynq keeps whole seconds; a delivery is due within two.
 	cfg.DelayedTaskCheckInterval, cfg.TaskCheckInterval = 500*time.Millisecond, 250*time.Millisecond
 	q.deliver = asynq.NewServerFromRedisClient(o.Queue, cfg)

@@ -154,8 +154,8 @@ func New(o Options, s Settings) (*Worker, error) {
 	if w.store.replicas, err = newReplicas(o.WaitReplicas, o.Log); err != nil {
 		return nil, err
 	}
-	w.queue = newQueue(o, w)
 	w.Reload(s)
+	w.queue = newQueue(o, w)
 	return w, nil
 }
 
