@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ type bench struct {
 	target  target
 	program *program // the service, when it has a process of its own and runs
 	say     func(format string, args ...any)
+	errs    io.Writer // of other processes of the run
 
 	// Over the whole run, also outside of what is measured.
 	overlaps, early, strange int
@@ -69,8 +71,7 @@ const rampRate = 1000
 // ramp calls ask for 0…n−1, one after the other at equal distances over one interval, or as many as rampRate needs. So polls
 // are spread evenly in every column: those that fall due together cost less each, and wait for each other.
 func (b *bench) ramp(ctx context.Context, n int, ask func(i int) error) error {
-	intervals := math.Ceil(float64(n) / rampRate / b.interval.Seconds())
-	apart := time.Duration(intervals * float64(b.interval) / float64(n))
+	apart := b.rampTime(n) / time.Duration(n)
 	began := time.Now()
 	return sideBySide(0, n, func(i int) error {
 		if err := pause(ctx, time.Until(began.Add(time.Duration(i)*apart))); err != nil {
@@ -78,6 +79,11 @@ func (b *bench) ramp(ctx context.Context, n int, ask func(i int) error) error {
 		}
 		return ask(i)
 	})
+}
+
+// rampTime is how long a ramp takes.
+func (b *bench) rampTime(n int) time.Duration {
+	return time.Duration(math.Ceil(float64(n)/rampRate/b.interval.Seconds()) * float64(b.interval))
 }
 
 // sideBySide calls f for from…to−1, several at a time, and stops at the first error.

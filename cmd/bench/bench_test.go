@@ -21,10 +21,10 @@ import (
 	"stepup/worker/redistest"
 )
 
-// TestMain lets the test binary be the simulated provider, as the program is.
+// TestMain lets the test binary be the other processes of a run, as the program is.
 func TestMain(m *testing.M) {
-	if os.Getenv(simulatorEnv) != "" {
-		os.Exit(simulate(os.Stdin, os.Stdout, os.Stderr))
+	if part := child(); part != nil {
+		os.Exit(part(os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }
@@ -122,9 +122,11 @@ func TestReport(t *testing.T) {
 			{Name: rowGrown, Values: num(1, 3, 2)},
 			{Name: rowSlowGets, Values: []*float64{nil, num(1.1)[0], num(1.05)[0]}},
 			{Name: rowBeyondP99, Values: []*float64{num(9)[0], nil, nil}},
+			{Name: rowMissing, Values: []*float64{nil, num(0)[0], num(1)[0]}},
+			{Name: rowBesideBad, Values: []*float64{nil, num(1.15)[0], nil}},
 		}}}, nil
 	}
-	polls, others := sections[0], sections[1]
+	polls, others, hooks := sections[0], sections[1], sections[2]
 	missing := "before\n" + polls.begin + polls.end // and none of the callers'
 	write(missing)
 	if err := report(t.Context(), file, "", io.Discard, measure); err == nil || ran != 0 {
@@ -133,7 +135,7 @@ func TestReport(t *testing.T) {
 	if err := report(t.Context(), file, "callers", io.Discard, measure); err == nil || ran != 0 {
 		t.Errorf("a file without the section's markers: %v after %d runs", err, ran)
 	}
-	write("before\n" + polls.begin + "\nold\n" + polls.end + "\nbetween\n" + others.begin + "\nolder\n" + others.end + "\nafter\n")
+	write("before\n" + polls.begin + "\nold\n" + polls.end + "\nbetween\n" + others.begin + "\nolder\n" + others.end + "\nbefore the last\n" + hooks.begin + hooks.end + "\nafter\n")
 	got := func() string {
 		t.Helper()
 		text, err := os.ReadFile(file)
@@ -154,8 +156,8 @@ func TestReport(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]int{
-		"before\n" + polls.begin: 1, polls.end + "\nbetween\n" + others.begin: 1, others.end + "\nafter\n": 1, "old": 0,
-		"| CPU a poll, this process, µs | 90.0 | 100.0 | 200.0 | 0.90 | 0.45 |":       len(parts) + len(callerParts),
+		"before\n" + polls.begin: 1, polls.end + "\nbetween\n" + others.begin: 1, others.end + "\nbefore the last\n" + hooks.begin: 1, hooks.end + "\nafter\n": 1, "old": 0,
+		"| CPU a poll, this process, µs | 90.0 | 100.0 | 200.0 | 0.90 | 0.45 |":       len(parts) + len(callerParts) + len(hookParts),
 		"| CPU a poll, Go and Redis, ÷ baseline; " + few + " | ≤ 1.2 | 1.00 | kept |": 1,
 		"| CPU a poll, Go and Redis, ÷ naive; " + many + " | ≤ 0.5 | 0.50 | kept |":   1,
 		"| late p99 ÷ baseline; " + few + " | ≤ 1.5 | 3.00 | **missed** |":            1,
@@ -164,6 +166,8 @@ func TestReport(t *testing.T) {
 		"| " + rowGrown + " | ≤ 1.2 | 3.00 | **missed** |":                            1, // the worst of the columns
 		"| " + rowSlowGets + " | ≤ 1.2 | 1.10 | kept |":                               1, // who is compared with is none of them
 		"| " + rowBeyondP99 + " | ≤ 100 | – | not measured |":                         1, // a column has none
+		"| " + rowMissing + " | ≤ 0 | 1.00 | **missed** |":                            1,
+		"| " + rowBesideBad + " | ≤ 1.2 | 1.15 | kept |":                              1,
 	} {
 		if n := strings.Count(got(), text); n != want {
 			t.Errorf("%d times, want %d: %s", n, want, text)
@@ -200,7 +204,7 @@ func TestFlags(t *testing.T) {
 		{"-interval 5ms -engine", 2, "10ms to 60s"},
 		{"-for 1ms", 2, "-for must be"},
 		{"-engine -naive", 2, "no meaning with -engine"},
-		{"-creates -baseline", 2, "compare nothing"},
+		{"-creates -baseline", 2, "compare polls"},
 		{"-tls 3", 2, "-tls must be"},
 		{"-format html", 2, "-format must be"},
 		{"-report none.md", 1, "reading the report"},

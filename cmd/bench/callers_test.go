@@ -183,6 +183,13 @@ func TestEdge(t *testing.T) {
 		{"records", "-records -n 300 -for 1s", 2, map[string]func(float64) bool{
 			"asked": positive, "step-ups in the answer": func(v float64) bool { return v == 100 }, rowPageP99: positive,
 		}},
+		{"webhooks", "-webhooks -n 40 -interval 1s -for 1s -program " + binary, 3, map[string]func(float64) bool{
+			rowMissing: none, "approvals/s": positive, rowDelivers: positive, "deliveries/s, plain sender": positive, rowCalmP99: positive,
+			"bytes of an event": func(v float64) bool { return v > 1000 }, // encrypted
+		}},
+		{"endpoints", "-endpoints -interval 1s -for 1s -program " + binary, 1, map[string]func(float64) bool{
+			"webhooks": positive, rowMissing: none, rowBesideBad: positive,
+		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

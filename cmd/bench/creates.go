@@ -27,7 +27,7 @@ type creating struct {
 // createTables measures creates as a backend sees them, without the HTTP in front: the limits, two writes to Redis, /bc-auth and the task,
 // and that the step-up is claimed.
 func (b *bench) createTables(ctx context.Context) (tables, error) {
-	inbox, err := openInbox()
+	inbox, err := openInbox("")
 	if err != nil {
 		return nil, fmt.Errorf("starting the webhook receiver: %w", err)
 	}

@@ -3,8 +3,8 @@
 // polls were, how long an approval takes to become a webhook, and what a step-up in flight weighs. With -baseline the same
 // provider is then polled by the least code that could do it, one goroutine a step-up and no storage, and with -naive by what a first
 // reader of the libraries' pages would write; the table has the ratios. With -creates the creates are measured instead of the polls, with
-// -callers and -slow the program's HTTP edge, with -records a caller's long list, and -report runs the whole set and writes
-// deploy/PERFORMANCE.md.
+// -callers and -slow the program's HTTP edge, with -records a caller's long list, with -webhooks and -endpoints its deliveries, and -report
+// runs the whole set and writes deploy/PERFORMANCE.md.
 //
 // What is measured is wired as `stepup serve` wires it, or is that program. Everything is on loopback and ends by itself.
 package main
@@ -37,15 +37,20 @@ Keeps step-ups in flight against a simulated provider and prints what polling th
 
 With -creates a run is: creates with 1, 8, 32 and 128 callers side by side, each -for; nothing is polled meanwhile.
 
--callers and -slow build the program and run it in a process of its own, between a load generator with a webhook receiver (this process), the
-simulated provider, whose /bc-auth takes 50 ms, and Redis. Requests are due at moments that were fixed before, and a time counts from
-that moment: who waits behind a slow answer has waited. What the provider itself took, by its own clock, is taken off.
+-callers, -slow, -webhooks and -endpoints build the program and run it in a process of its own, between a load generator with a webhook
+receiver (this process), the simulated provider and Redis. For the first two /bc-auth takes 50 ms. Requests are due at moments that were
+fixed before, and a time counts from that moment: who waits behind a slow answer has waited. What the provider itself took, by its own
+clock, is taken off.
 
   -callers  500 creates a second for -for beside 200 long-polling readers, over plain HTTP/1.1 and over TLS with HTTP/2; people approve, readers
             and webhooks are told
   -slow     100 creates and 100 gets a second beside 500 connections that send a byte of a header or of a body each second or never read;
             each kind for -for, with as long a time without them before
   -records  -n step-ups of one caller: creates before and after, and pages of its list, each -for; the core without HTTP in front
+
+  -webhooks   -n step-ups approved all at once, then 200 a second for -for: without a webhook, with one signed by v1, by v1 and v1a, and
+              encrypted; each beside a sender that keeps nothing, in a process of its own, to the same receiver
+  -endpoints  50 callers with a webhook each, without and with three that misbehave, in turns, -for each after half as long to warm up
 
 Lateness is taken at the provider, the same way for both: arrival - (previous answer + interval), in that process's clock.
 An approval counts from the moment the provider answers with tokens. CPU is user + system time. Commands that Redis runs
@@ -62,6 +67,8 @@ Examples:
   go run ./cmd/bench -callers -for 20s
   go run ./cmd/bench -slow -for 12s
   go run ./cmd/bench -records -n 100000 -for 3s
+  go run ./cmd/bench -webhooks -n 10000 -for 15s
+  go run ./cmd/bench -endpoints -for 15s
   go run ./cmd/bench -report deploy/PERFORMANCE.md
   go run ./cmd/bench -report deploy/PERFORMANCE.md -section callers
   go run ./cmd/bench -n 50000 -engine -cpuprofile cpu.pprof
@@ -83,6 +90,8 @@ type settings struct {
 	callers    bool
 	slow       bool
 	records    bool
+	webhooks   bool
+	endpoints  bool
 	program    string        // that serves; empty: built from the source
 	bcAuth     time.Duration // how long the simulated provider takes at least for it
 	tls        string        // HTTP version under TLS; empty: no TLS
@@ -94,12 +103,23 @@ type settings struct {
 }
 
 func main() {
-	if os.Getenv(simulatorEnv) != "" {
-		os.Exit(simulate(os.Stdin, os.Stdout, os.Stderr))
+	if part := child(); part != nil {
+		os.Exit(part(os.Stdin, os.Stdout, os.Stderr))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// child is what this program does where it is another process of a run; nil where it is the run itself.
+func child() func(in io.Reader, out, errs io.Writer) int {
+	switch {
+	case os.Getenv(simulatorEnv) != "":
+		return simulate
+	case os.Getenv(senderEnv) != "":
+		return sendPlainly
+	}
+	return nil
 }
 
 // command is main with its surroundings given.
@@ -137,11 +157,13 @@ func parse(args []string, errs io.Writer) (settings, error) {
 	f.BoolVar(&s.callers, "callers", false, "measure the HTTP edge under many creates and long polls")
 	f.BoolVar(&s.slow, "slow", false, "measure what slow connections cost the others")
 	f.BoolVar(&s.records, "records", false, "measure creates and lists of a caller that has -n step-ups")
-	f.StringVar(&s.program, "program", "", "the `file` of the stepup program, for -callers and -slow (default: built from the source)")
+	f.BoolVar(&s.webhooks, "webhooks", false, "measure deliveries, beside a plain sender")
+	f.BoolVar(&s.endpoints, "endpoints", false, "measure what bad endpoints cost the others")
+	f.StringVar(&s.program, "program", "", "the `file` of the stepup program, where it has a process of its own (default: built from the source)")
 	f.StringVar(&s.tls, "tls", "", "speak with the simulated provider by TLS and this version of HTTP: 1.1 or 2 (default: HTTP/1.1 without TLS)")
 	f.StringVar(&s.format, "format", "text", "of the tables: text, markdown or json")
-	f.StringVar(&s.report, "report", "", "run the set of measurements, about twelve minutes, and write its tables between the markers in this `file`")
-	f.StringVar(&s.section, "section", "", "with -report: measure and write this section alone, polls or callers")
+	f.StringVar(&s.report, "report", "", "run the set of measurements, about twenty minutes, and write its tables between the markers in this `file`")
+	f.StringVar(&s.section, "section", "", "with -report: measure and write this section alone: polls, callers or webhooks")
 	f.BoolVar(&s.engine, "engine", false, "answer polls in this process, without HTTP, signatures and JSON: the cost of the engine alone")
 	f.StringVar(&s.cpuprofile, "cpuprofile", "", "write a CPU profile of the service's steady part to this `file`")
 	f.StringVar(&s.memprofile, "memprofile", "", "write a profile of the service's heap with everything in flight to this `file`")
@@ -169,16 +191,17 @@ func (s settings) check(rest []string) error {
 	no(len(rest) > 0, "there are only flags; -h shows them")
 	no(s.engine && (s.naive || s.tls != ""), "-naive and -tls have no meaning with -engine")
 	modes := 0
-	for _, mode := range []bool{s.creates, s.callers, s.slow, s.records} {
+	for _, mode := range []bool{s.creates, s.callers, s.slow, s.records, s.webhooks, s.endpoints} {
 		if mode {
 			modes++
 		}
 	}
-	no(modes > 1, "-creates, -callers, -slow and -records are runs of their own")
-	no(modes > 0 && (s.baseline || s.naive), "-creates, -callers, -slow and -records compare nothing")
-	no((s.callers || s.slow) && s.engine, "-callers and -slow need a provider to speak with")
-	no((s.callers || s.slow) && s.cpuprofile+s.memprofile != "", "the service has a process of its own with -callers and -slow, which is not profiled")
-	no(s.section != "" && !slices.ContainsFunc(sections, func(c section) bool { return c.name == s.section }), "-section must be polls or callers")
+	no(modes > 1, "-creates, -callers, -slow, -records, -webhooks and -endpoints are runs of their own")
+	no(modes > 0 && (s.baseline || s.naive), "-baseline and -naive compare polls, nothing else")
+	apart := s.callers || s.slow || s.webhooks || s.endpoints
+	no(apart && s.engine, "-callers, -slow, -webhooks and -endpoints need a provider to speak with")
+	no(apart && s.cpuprofile+s.memprofile != "", "the service has a process of its own with -callers, -slow, -webhooks and -endpoints, which is not profiled")
+	no(s.section != "" && !slices.ContainsFunc(sections, func(c section) bool { return c.name == s.section }), "-section must be polls, callers or webhooks")
 	no(s.tls != "" && s.tls != "1.1" && s.tls != "2", "-tls must be 1.1 or 2")
 	no(s.format != "text" && s.format != "markdown" && s.format != "json", "-format must be text, markdown or json")
 	no(s.n < 1 || s.n > 200_000, "-n must be 1 to 200000")
@@ -204,6 +227,10 @@ func (s settings) bound() time.Duration {
 		phases = 2
 	case s.slow:
 		phases = 2 * time.Duration(len(slowKinds))
+	case s.webhooks:
+		phases = 3 * time.Duration(len(sendings()))
+	case s.endpoints:
+		phases = 4 * time.Duration(s.turns())
 	case s.records:
 		phases = 6
 		return phases*s.steady + time.Duration(s.n)*2*time.Millisecond + 3*time.Minute
@@ -235,11 +262,11 @@ func run(ctx context.Context, s settings, out, progress io.Writer) error {
 	defer t.close()
 
 	say := func(format string, args ...any) { fmt.Fprintf(progress, format+"\n", args...) }
-	b := &bench{settings: s, store: store, target: t, say: say}
+	b := &bench{settings: s, store: store, target: t, say: say, errs: progress}
 	for _, mode := range []struct {
 		wanted bool
 		tables func(context.Context) (tables, error)
-	}{{s.creates, b.createTables}, {s.callers, b.callersTables}, {s.slow, b.slowTables}, {s.records, b.recordTables}} {
+	}{{s.creates, b.createTables}, {s.callers, b.callersTables}, {s.slow, b.slowTables}, {s.records, b.recordTables}, {s.webhooks, b.webhookTables}, {s.endpoints, b.endpointTables}} {
 		if mode.wanted {
 			tables, err := mode.tables(ctx)
 			return errors.Join(err, tables.print(out, s.format))

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"stepup/ciba/jose"
 	"stepup/worker"
 	"stepup/worker/api"
 )
@@ -23,8 +24,16 @@ import (
 type program struct {
 	process
 	api, admin string // URLs
-	key        string // of its one caller
+	key        string // of its first caller
 	ca         []byte // whom its clients must believe; empty: no TLS
+}
+
+// account is one caller of the service, with one webhook at most.
+type account struct {
+	name   string
+	inbox  *inbox // nil: it has no webhook
+	sealed bool   // the webhook's content is encrypted
+	key    string // for the API, once the service is configured
 }
 
 // process is a child that ends with us and writes what it says into a file.
@@ -37,7 +46,7 @@ type process struct {
 }
 
 const programConfig = `development: true
-listen: {api: "127.0.0.1:0", admin: "127.0.0.1:0", tls: {cert_file: "%[4]s", key_file: "%[5]s"}}
+listen: {api: "127.0.0.1:0", admin: "127.0.0.1:0", tls: {cert_file: "%[3]s", key_file: "%[4]s"}}
 redis: {url: "%[1]s"}
 seal: {keys_file: seal.keys}
 worker: {max_in_flight: 50000, max_in_flight_total: 100000}
@@ -47,17 +56,46 @@ providers:
     profile: singpass
     client_id: bench
     keys_file: private.jwks.json
-    ca_file: "%[6]s"
-callers:
-  bench:
-    api_keys_file: bench.apikeys
-    providers: [simulated]
-    webhooks:
-      - {name: inbox, url: "%[3]s", secrets_file: inbox.whsec}
+    ca_file: "%[5]s"
 limits:
   per_caller: {rate: 5000, burst: 5000}
 audit_file: audit.jsonl
+callers:
 `
+
+// configure writes the files of one caller and returns its part of the configuration.
+func (a *account) configure(files map[string]string) (text string, err error) {
+	var line string
+	a.key, line = api.NewAPIKey()
+	files[a.name+".apikeys"] = line + "\n"
+	text = fmt.Sprintf("  %[1]s:\n    api_keys_file: %[1]s.apikeys\n    providers: [simulated]\n", a.name)
+	if a.inbox == nil {
+		return text, nil
+	}
+	files[a.name+".whsec"] = a.inbox.secret
+	content := "content: full"
+	if a.sealed {
+		recipient := a.name + ".recipient.jwks.json"
+		content = "content: encrypted, encrypt_to_file: " + recipient
+		if files[recipient], err = newRecipient(); err != nil {
+			return "", err
+		}
+	}
+	return text + fmt.Sprintf("    webhooks:\n      - {name: inbox, url: %q, secrets_file: %s.whsec, %s}\n", a.inbox.url, a.name, content), nil
+}
+
+// newRecipient is a subscriber's public key set.
+func newRecipient() (string, error) {
+	private, err := jose.Generate(time.Now())
+	if err != nil {
+		return "", err
+	}
+	keys, err := jose.ReadKeys(private)
+	if err != nil {
+		return "", err
+	}
+	return string(keys.Public()), nil
+}
 
 // buildProgram makes the program that is measured, unless one was given.
 func buildProgram(ctx context.Context, s settings, dir string) (string, error) {
@@ -72,9 +110,9 @@ func buildProgram(ctx context.Context, s settings, dir string) (string, error) {
 }
 
 // startProgram starts the service in a folder of its own and waits until it is ready.
-func (b *bench) startProgram(ctx context.Context, binary, dir string, in *inbox, secure bool) (*program, error) {
+func (b *bench) startProgram(ctx context.Context, binary, dir string, accounts []*account, secure bool) (*program, error) {
 	p := &program{}
-	if err := p.configure(dir, b, in, secure); err != nil {
+	if err := p.configure(dir, b, accounts, secure); err != nil {
 		return nil, fmt.Errorf("writing its configuration: %w", err)
 	}
 	cmd := exec.Command(binary, "serve", "--config", filepath.Join(dir, "stepup.yaml"))
@@ -90,15 +128,12 @@ func (b *bench) startProgram(ctx context.Context, binary, dir string, in *inbox,
 }
 
 // configure writes the folder that `serve` is given.
-func (p *program) configure(dir string, b *bench, in *inbox, secure bool) error {
+func (p *program) configure(dir string, b *bench, accounts []*account, secure bool) error {
 	sim, ok := b.target.(*simulator)
 	if !ok {
 		return errors.New("the service needs a provider to speak with")
 	}
-	files := map[string]string{"private.jwks.json": string(sim.private), "seal.keys": string(worker.NewSealKeys()), "inbox.whsec": in.secret}
-	var line string
-	p.key, line = api.NewAPIKey()
-	files["bench.apikeys"] = line + "\n"
+	files := map[string]string{"private.jwks.json": string(sim.private), "seal.keys": string(worker.NewSealKeys())}
 	var cert, key, ca string
 	if len(sim.CA) > 0 {
 		ca, files["provider.pem"] = "provider.pem", string(sim.CA)
@@ -111,7 +146,15 @@ func (p *program) configure(dir string, b *bench, in *inbox, secure bool) error 
 		p.ca, cert, key = chain, "api.pem", "api.key"
 		files[cert], files[key] = string(chain), string(private)
 	}
-	files["stepup.yaml"] = fmt.Sprintf(programConfig, b.store.url, sim.Issuer, in.url, cert, key, ca)
+	text := fmt.Sprintf(programConfig, b.store.url, sim.Issuer, cert, key, ca)
+	for _, a := range accounts {
+		part, err := a.configure(files)
+		if err != nil {
+			return err
+		}
+		text += part
+	}
+	p.key, files["stepup.yaml"] = accounts[0].key, text
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			return err

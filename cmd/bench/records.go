@@ -25,7 +25,7 @@ type askedFor struct {
 // recordTables measures a caller that has many step-ups: creates before and after, and pages of its list. Nothing polls them: they wait in
 // their queue, as they would for a process that works.
 func (b *bench) recordTables(ctx context.Context) (tables, error) {
-	inbox, err := openInbox()
+	inbox, err := openInbox("")
 	if err != nil {
 		return nil, fmt.Errorf("starting the webhook receiver: %w", err)
 	}

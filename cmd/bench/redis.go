@@ -47,10 +47,18 @@ func openRedis(ctx context.Context, url string) (*redisStore, error) {
 		// The run's context may be over. What is there is ours: it was empty.
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		_ = s.admin.FlushDB(ctx).Err()
+		_ = s.clear(ctx)
 		s.admin.Close()
 	}
 	return s, nil
+}
+
+// clear empties the database between two parts of a run.
+func (s *redisStore) clear(ctx context.Context) error {
+	if err := s.admin.FlushDB(ctx).Err(); err != nil {
+		return fmt.Errorf("emptying Redis: %w", err)
+	}
+	return nil
 }
 
 func ownRedis() (*redisStore, error) {

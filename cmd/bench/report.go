@@ -25,6 +25,7 @@ type section struct {
 var sections = []section{
 	{"polls", "<!-- measured: begin -->", "<!-- measured: end -->", parts, limits},
 	{"callers", "<!-- measured, callers: begin -->", "<!-- measured, callers: end -->", callerParts, callerLimits},
+	{"webhooks", "<!-- measured, webhooks: begin -->", "<!-- measured, webhooks: end -->", hookParts, hookLimits},
 }
 
 // part is one run of the report, in a process of its own, so that no run weighs what an earlier one left.

@@ -14,19 +14,6 @@ var callerParts = []part{
 }
 
 func callerLimits() []limit {
-	// worst is the largest of a row's columns.
-	worst := func(part, row string, from int) func(map[string]table) (float64, bool) {
-		return func(found map[string]table) (most float64, ok bool) {
-			for i := from; i < len(found[part].Columns); i++ {
-				v, has := found[part].value(row, i)
-				if !has {
-					return 0, false
-				}
-				most, ok = max(most, v), true
-			}
-			return most, ok
-		}
-	}
 	return []limit{
 		{rowFaults, 0, false, worst(crowdedEdge, rowFaults, 0)},
 		{rowBeyondP50, 25, false, worst(crowdedEdge, rowBeyondP50, 0)},
@@ -36,5 +23,19 @@ func callerLimits() []limit {
 		{rowSlowCreates, 1.2, false, worst(slowEdge, rowSlowCreates, 1)},
 		{rowSlowGets, 1.2, false, worst(slowEdge, rowSlowGets, 1)},
 		{"a page of the list p99, ms", 50, false, worst(longList, rowPageP99, 2)},
+	}
+}
+
+// worst is the largest of a row's columns, from one of them on.
+func worst(part, row string, from int) func(map[string]table) (float64, bool) {
+	return func(found map[string]table) (most float64, ok bool) {
+		for i := from; i < len(found[part].Columns); i++ {
+			v, has := found[part].value(row, i)
+			if !has {
+				return 0, false
+			}
+			most, ok = max(most, v), true
+		}
+		return most, ok
 	}
 }

@@ -246,6 +246,15 @@ func (s *simulator) cut(ctx context.Context) (l cibatest.Ledger, err error) {
 	return l, nil
 }
 
+// tokens is how many approvals have been handed out since the last cut.
+func (s *simulator) tokens(ctx context.Context) (int, error) {
+	var l cibatest.Ledger
+	if err := s.ask(ctx, http.MethodGet, "/ledger?summary=1", &l); err != nil {
+		return 0, fmt.Errorf("reading the ledger: %w", err)
+	}
+	return l.Tokens, nil
+}
+
 func (s *simulator) approved(ctx context.Context) (map[string]time.Time, error) {
 	var all []cibatest.Answered
 	if err := s.ask(ctx, http.MethodGet, "/ledger/answered", &all); err != nil {
