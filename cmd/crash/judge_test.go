@@ -219,7 +219,7 @@ func TestSection(t *testing.T) {
 
 // TestFlags: what cannot be run is refused before anything is built.
 func TestFlags(t *testing.T) {
-	for _, args := range [][]string{{"-parts", "matrix,none"}, {"-only", "("}, {"-at-once", "0"}, {"matrix"}, {"-what"}} {
+	for _, args := range [][]string{{"-parts", "matrix,none"}, {"-only", "("}, {"-at-once", "0"}, {"-deliveries", "0"}, {"matrix"}, {"-what"}} {
 		if code := command(t.Context(), args, t.Output(), t.Output()); code != 2 {
 			t.Errorf("%v: exit code %d, want 2", args, code)
 		}

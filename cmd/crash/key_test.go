@@ -5,21 +5,49 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
+
+// The program is built once for all tests that run it.
+var (
+	kitDir   string
+	buildKit = sync.OnceValues(func() (*kit, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		return newKit(ctx, kitDir, "")
+	})
+)
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "stepup-crash-test-")
+	if err != nil {
+		panic(err)
+	}
+	kitDir = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func sharedKit(t *testing.T) *kit {
+	t.Helper()
+	k, err := buildKit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
 
 // TestKeyOutlivesTheProcess: a process dies by kill -9 with a create in hand, and the bank repeats it under the same key
 // at the process that is started in its place. What the provider took is answered with the step-up that was stored before
 // the death; what may have been sent is told to be under way. Nobody is asked twice.
 func TestKeyOutlivesTheProcess(t *testing.T) {
 	t.Parallel()
+	k := sharedKit(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel) // after the last case
-	k, err := newKit(ctx, t.TempDir(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, c := range []struct {
 		point  string
 		pushes int

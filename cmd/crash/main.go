@@ -22,11 +22,12 @@ const usage = `usage: go run ./cmd/crash [flags]
 
 Builds stepup with its failpoints and does its worst to it, part by part; all of them unless -parts names some:
 
-  matrix    places on a step-up's way × what the provider answers × faults, eight cells at a time
-  takeover  kill -9 with 1000 step-ups in flight: how long until the other process polls them
-  frozen    the same with SIGSTOP past the lease, while the provider holds answers
-  rolling   50 restarts by SIGTERM under load, while the provider holds answers: ten minutes
-  failover  the masters of Sentinel and Cluster die under load, with and without wait_replicas: fifteen minutes
+  matrix      places on a step-up's way × what the provider answers × faults, eight cells at a time
+  deliveries  kill -9 in the middle of a webhook: before it is answered, as it is, and before the answer is stored
+  takeover    kill -9 with 1000 step-ups in flight: how long until the other process polls them
+  frozen      the same with SIGSTOP past the lease, while the provider holds answers
+  rolling     50 restarts by SIGTERM under load, while the provider holds answers: ten minutes
+  failover    the masters of Sentinel and Cluster die under load, with and without wait_replicas: fifteen minutes
 
 Everything is on loopback, in a temporary folder, and ends by itself. The folders of cells with violations are kept and
 named. Needs Go and redis-server.
@@ -37,19 +38,21 @@ Examples:
   go run ./cmd/crash -report deploy/RELIABILITY.md
   go run ./cmd/crash -quick
   go run ./cmd/crash -only 'final.* / approve / kill'
+  go run ./cmd/crash -parts deliveries -deliveries 50
 
 Flags:
 `
 
 // settings of a run.
 type settings struct {
-	quick   bool
-	parts   []string
-	only    *regexp.Regexp
-	atOnce  int
-	program string
-	report  string
-	command string
+	quick      bool
+	parts      []string
+	only       *regexp.Regexp
+	atOnce     int
+	deliveries int
+	program    string
+	report     string
+	command    string
 }
 
 // part is one section of the report. It returns the section and whether all promises were kept.
@@ -60,6 +63,7 @@ type part struct {
 
 var parts = []part{
 	{"matrix", matrixPart},
+	{"deliveries", deliveriesPart},
 	{"takeover", takeoverPart},
 	{"frozen", frozenPart},
 	{"rolling", rollingPart},
@@ -93,10 +97,11 @@ func parse(args []string, errs io.Writer) (settings, error) {
 	var names, pattern string
 	f := flag.NewFlagSet("crash", flag.ContinueOnError)
 	f.SetOutput(errs)
-	f.BoolVar(&s.quick, "quick", false, "one cell of each row of the matrix, and no other part: at most two minutes")
+	f.BoolVar(&s.quick, "quick", false, "one cell of each row of the matrix and a few deliveries, and no other part: at most two minutes")
 	f.StringVar(&names, "parts", "", "only these parts, separated by commas")
 	f.StringVar(&pattern, "only", "", "only cells of the matrix and failovers whose name matches this `pattern`")
-	f.IntVar(&s.atOnce, "at-once", 8, "cells of the matrix at a time, 1 to 64")
+	f.IntVar(&s.atOnce, "at-once", 8, "cells of the matrix, and deliveries, at a time, 1 to 64")
+	f.IntVar(&s.deliveries, "deliveries", 50, "how many deliveries are killed, 1 to 1000; with -quick at most six")
 	f.StringVar(&s.program, "program", "", "a stepup built with -tags failpoints (default: builds one)")
 	f.StringVar(&s.report, "report", "", "write the sections into this `file` (default: only print them)")
 	f.Usage = func() {
@@ -121,6 +126,9 @@ func (s *settings) check(names, pattern string, rest []string) error {
 	if s.atOnce < 1 || s.atOnce > 64 {
 		errs = append(errs, errors.New("-at-once must be 1 to 64"))
 	}
+	if s.deliveries < 1 || s.deliveries > 1000 {
+		errs = append(errs, errors.New("-deliveries must be 1 to 1000"))
+	}
 	var err error
 	if s.only, err = regexp.Compile(pattern); err != nil {
 		errs = append(errs, fmt.Errorf("-only: %w", err))
@@ -129,7 +137,8 @@ func (s *settings) check(names, pattern string, rest []string) error {
 		s.parts = append(s.parts, p.name)
 	}
 	if s.quick {
-		s.parts = []string{"matrix"}
+		s.parts = []string{"matrix", "deliveries"}
+		s.deliveries = min(s.deliveries, 6)
 	}
 	if names != "" {
 		s.parts = strings.Split(names, ",")

@@ -51,36 +51,43 @@ func only(list []cell, pattern *regexp.Regexp) (some []cell) {
 }
 
 // runMatrix runs cells side by side and prints a line for each that is over.
-func runMatrix(ctx context.Context, k *kit, list []cell, atOnce int, progress io.Writer) []verdict {
-	var (
-		mu      sync.Mutex
-		workers sync.WaitGroup
-		results []verdict
-	)
-	todo := make(chan cell)
+func runMatrix(ctx context.Context, k *kit, list []cell, atOnce int, progress io.Writer) (results []verdict) {
+	sideBySide(ctx, list, atOnce, func(c cell) verdict {
+		v := c.run(ctx, k)
+		if v.ok() && os.RemoveAll(v.dir) == nil {
+			v.dir = ""
+		}
+		return v
+	}, func(v verdict) {
+		results = append(results, v)
+		fmt.Fprintf(progress, "%4d/%d  %s\n", len(results), len(list), v)
+	})
+	return results
+}
+
+// sideBySide calls do for each of a list, some at a time, and over with what it returned, one after the other.
+func sideBySide[T, R any](ctx context.Context, list []T, atOnce int, do func(T) R, over func(R)) {
+	var mu sync.Mutex
+	var workers sync.WaitGroup
+	todo := make(chan T)
 	for range atOnce {
 		workers.Go(func() {
-			for c := range todo {
-				v := c.run(ctx, k)
-				if v.ok() && os.RemoveAll(v.dir) == nil {
-					v.dir = ""
-				}
+			for one := range todo {
+				r := do(one)
 				mu.Lock()
-				results = append(results, v)
-				fmt.Fprintf(progress, "%4d/%d  %s\n", len(results), len(list), v)
+				over(r)
 				mu.Unlock()
 			}
 		})
 	}
-	for _, c := range list {
+	for _, one := range list {
 		select {
-		case todo <- c:
+		case todo <- one:
 		case <-ctx.Done():
 		}
 	}
 	close(todo)
 	workers.Wait()
-	return results
 }
 
 // String is the line of progress.

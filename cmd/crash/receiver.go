@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ type receiver struct {
 	url    string
 	secret string // the line of a secrets_file
 	server *http.Server
+	meet   func(ctx context.Context, n int) // if set, before the n-th event is answered, from 0; ctx ends with the sender
 
 	mu      sync.Mutex
 	events  []event
@@ -29,6 +31,8 @@ type event struct {
 	typ    string
 	stepUp string // its id
 	data   map[string]any
+
+	answered bool // with 2xx, on a connection whose other side was still there
 }
 
 func openReceiver() (*receiver, error) {
@@ -49,13 +53,20 @@ func openReceiver() (*receiver, error) {
 			http.Error(w, "not verified", http.StatusUnauthorized)
 			return
 		}
-		in.note(&m)
+		n := in.note(&m)
+		if in.meet != nil {
+			in.meet(r.Context(), n)
+		}
+		if r.Context().Err() == nil && http.NewResponseController(w).Flush() == nil {
+			in.answered(n)
+		}
 	})}
 	go func() { _ = in.server.Serve(l) }()
 	return in, nil
 }
 
-func (in *receiver) note(m *webhook.Message) {
+// note keeps what came and returns its number among the events.
+func (in *receiver) note(m *webhook.Message) (n int) {
 	e := event{at: time.Now()}
 	if m != nil {
 		var body struct {
@@ -70,9 +81,16 @@ func (in *receiver) note(m *webhook.Message) {
 	defer in.mu.Unlock()
 	if m == nil {
 		in.refused++
-		return
+		return -1
 	}
 	in.events = append(in.events, e)
+	return len(in.events) - 1
+}
+
+func (in *receiver) answered(n int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.events[n].answered = true
 }
 
 // came is what came so far, in order, and how many requests did not verify.
