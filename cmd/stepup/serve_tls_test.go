@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"strings"
 	"sync"
@@ -129,7 +131,12 @@ func (w *secureWorld) with(t *testing.T, certs ...tls.Certificate) *http.Client 
 // get fetches with a client; 0 is a handshake that failed.
 func get(t *testing.T, client *http.Client, url, key string) (status int, body string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	return getWith(t.Context(), t, client, url, key)
+}
+
+func getWith(ctx context.Context, t *testing.T, client *http.Client, url, key string) (status int, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,11 +226,14 @@ func TestReloadTakesCallersAway(t *testing.T) {
 	expect("certificate that is not named yet", later, "", 401)
 	var polls sync.WaitGroup
 	poll := func(client *http.Client, key string) {
+		sent := make(chan struct{})
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { close(sent) }})
 		polls.Go(func() {
-			if status, text := get(t, client, url+"?wait=25s", key); status != 200 || !strings.Contains(text, `"approved"`) {
+			if status, text := getWith(ctx, t, client, url+"?wait=25s", key); status != 200 || !strings.Contains(text, `"approved"`) {
 				t.Errorf("a long poll ended with %d %s", status, text)
 			}
 		})
+		<-sent
 		for range 3 { // on the same connection; by the time these are answered it waits
 			expect("beside a long poll", client, key, 200)
 		}
