@@ -88,13 +88,17 @@ func (w *Worker) noteFinal(s *session) {
 	w.audit.note(d)
 }
 
-// noteRound notes what a stored round brought to its end. Before is how the deliveries
-// stood before it.
-func (w *Worker) noteRound(r *record, before []Delivery) {
+// noteRound notes what a stored round brought to its end, and calls for help where an
+// event was given up. Before is how the deliveries stood before it.
+func (w *Worker) noteRound(ctx context.Context, r *record, before []Delivery) {
 	for i := range r.Deliveries {
 		now := &r.Deliveries[i]
 		if now.Status == DeliveryPending || i < len(before) && before[i].Status != DeliveryPending {
 			continue
+		}
+		if now.Status == DeliveryUndelivered {
+			w.met.undelivered.Add(ctx, 1)
+			w.log.Error("webhook undelivered", "alarm", true, "id", r.ID, "caller", r.Caller, "webhook", now.Webhook, "event", now.Event, "attempts", now.Attempts)
 		}
 		d := r.decision(whatDeliver)
 		d.Webhook, d.Event, d.Outcome = now.Webhook, now.Type, string(now.Status)

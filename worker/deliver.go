@@ -106,7 +106,7 @@ func (w *Worker) deliver(ctx context.Context, s *session) error {
 		return err
 	}
 	failpoint("round.stored")
-	w.noteRound(&s.record, before)
+	w.noteRound(ctx, &s.record, before)
 	if at, due := s.nextSend(); due {
 		if err := w.queue.wake(ctx, s.ID, wakes, s.State, at); err != nil {
 			w.log.Warn("delivery not queued; the sweeper will wake it", "id", s.ID, "error", err)
@@ -151,7 +151,7 @@ func (w *Worker) round(ctx context.Context, s *session) {
 		switch {
 		case d.Status != DeliveryPending:
 		case now.UnixMilli() > d.Until:
-			w.giveUp(ctx, s, d)
+			s.giveUp(d)
 		case d.Pull:
 		case d.Next > d.Until: // no further attempt fits in: the end comes at its time
 			d.Next = d.Until + 1
@@ -161,10 +161,8 @@ func (w *Worker) round(ctx context.Context, s *session) {
 
 // giveUp ends an event that nobody took in time. An identity is followed by an
 // event that says so, with nothing personal in it.
-func (w *Worker) giveUp(ctx context.Context, s *session, d *Delivery) {
+func (s *session) giveUp(d *Delivery) {
 	d.Status = DeliveryUndelivered
-	w.met.undelivered.Add(ctx, 1)
-	w.log.Error("webhook undelivered", "alarm", true, "id", s.ID, "caller", s.Caller, "webhook", d.Webhook, "event", d.Event, "attempts", d.Attempts)
 	if d.Follower == "" {
 		return
 	}

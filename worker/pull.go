@@ -273,7 +273,7 @@ func (w *Worker) acknowledge(ctx context.Context, caller, event string) (bool, e
 		case err == nil:
 			w.log.Info("event acknowledged", "id", id, "caller", caller, "webhook", d.Webhook, "event", event, "type", d.Type)
 			if !noted {
-				w.noteRound(r, before)
+				w.noteRound(ctx, r, before)
 			}
 			return true, nil
 		case errors.Is(err, errGone):
