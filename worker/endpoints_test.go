@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -53,6 +54,13 @@ func (q *quay) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
 }
 
+// of is when a receiver took or refused what it was sent, and the most that it had at once.
+func (q *quay) of(host string) (got []time.Time, top int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.got[host]), q.top[host]
+}
+
 // caller is one with webhooks at a quay.
 func (q *quay) caller(names ...string) Caller {
 	secrets, _ := webhook.ParseSecrets([]byte(webhook.NewSecret()))
@@ -83,11 +91,12 @@ func TestBusyEndpointIsWaitedFor(t *testing.T) {
 		all.Wait()
 		asked := time.Now()
 		time.Sleep(20 * time.Second)
-		if len(q.got["busy"]) != people || q.top["busy"] != endpointSends {
-			t.Fatalf("%d of %d delivered, %d at once", len(q.got["busy"]), people, q.top["busy"])
+		got, top := q.of("busy")
+		if len(got) != people || top != endpointSends {
+			t.Fatalf("%d of %d delivered, %d at once", len(got), people, top)
 		}
 		// Polled after 5 s; then six rounds of 200 ms.
-		if last := q.got["busy"][people-1].Sub(asked); last > 8*time.Second {
+		if last := got[people-1].Sub(asked); last > 8*time.Second {
 			t.Errorf("the last one came after %v", last)
 		}
 	})
@@ -121,13 +130,13 @@ func TestHungEndpointsHoldNobodyUp(t *testing.T) {
 		}
 		time.Sleep(40 * time.Second) // they all come back as tasks
 		for n := range hung {
-			if top := q.top[fmt.Sprint("hung", n)]; top != endpointSends {
+			if _, top := q.of(fmt.Sprint("hung", n)); top != endpointSends {
 				t.Errorf("hung%d has had %d sends at once", n, top)
 			}
 		}
 		ask("fine", "S9999999A")
 		time.Sleep(12 * time.Second)
-		if got := q.got["fine"]; len(got) != 2 || got[1].Sub(got[0]) > 3*time.Second {
+		if got, _ := q.of("fine"); len(got) != 2 || got[1].Sub(got[0]) > 3*time.Second {
 			t.Errorf("attempts at %v", got)
 		}
 	})

@@ -21,11 +21,14 @@ import (
 // pulls gives the bank webhooks that are pulled, and others that are sent.
 func (r *rig) pulls(hooks ...Webhook) street {
 	s := r.newStreet(hooks...)
+	bank := r.set.Callers["bank"]
+	bank.Webhooks = slices.Clone(bank.Webhooks)
 	for i := range hooks {
 		if hooks[i].Pull {
-			r.set.Callers["bank"].Webhooks[i].Endpoint = webhook.Endpoint{}
+			bank.Webhooks[i].Endpoint = webhook.Endpoint{}
 		}
 	}
+	r.set.Callers = map[string]Caller{"bank": bank, "other": r.set.Callers["other"]}
 	r.Reload(r.set)
 	return s
 }

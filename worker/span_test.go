@@ -130,7 +130,10 @@ func TestAttempts(t *testing.T) {
 		r.receiver.status = []int{503, 410}
 		id := r.asked("k", "S1234567D").ID
 		time.Sleep(20 * time.Second)
-		r.set.Callers["bank"].Webhooks[0].Endpoint.Secrets = append(both, r.receiver.secrets...)
+		bank := r.set.Callers["bank"]
+		bank.Webhooks = slices.Clone(bank.Webhooks)
+		bank.Webhooks[0].Endpoint.Secrets = append(both, r.receiver.secrets...)
+		r.set.Callers = map[string]Caller{"bank": bank}
 		r.Reload(r.set)
 		if _, err := r.Redeliver(t.Context(), "bank", id); err != nil {
 			t.Fatal(err)
