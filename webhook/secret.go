@@ -45,8 +45,9 @@ func (hidden) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // a `whsk_` key that nobody else has (v1a). It prints as "[redacted]". The zero value signs
 // nothing.
 type Secret struct {
-	hidden          // v1a: the private key, 64 bytes
-	asymmetric bool // v1a
+	hidden            // v1a: the private key, 64 bytes
+	asymmetric bool   // v1a
+	id         string // see KeyID
 }
 
 // Key is what a receiver verifies with: the sender's `whsec_` secret (v1) or its `whpk_`
@@ -82,14 +83,14 @@ func (s Secret) PublicKey() string {
 
 // KeyID names the key where nobody may see it, in logs: a `whsk_` key by the kid that KeySet
 // gives it, a `whsec_` secret by 8 hexadecimal digits of a hash. Empty for the zero value.
-func (s Secret) KeyID() string {
-	switch {
-	case s.key == nil:
-		return ""
-	case s.asymmetric:
-		return toJWK(publicHalf(s.key())).Kid
+func (s Secret) KeyID() string { return s.id }
+
+// keyID is what KeyID says of a key.
+func (l line) keyID() string {
+	if l.prefix == privatePrefix {
+		return toJWK(publicHalf(l.key)).Kid
 	}
-	sum := sha256.Sum256(append([]byte("stepup webhook key id\x00"), s.key()...))
+	sum := sha256.Sum256(append([]byte("stepup webhook key id\x00"), l.key...))
 	return hex.EncodeToString(sum[:4])
 }
 
@@ -120,7 +121,7 @@ func ParseSecrets(file []byte) ([]Secret, error) {
 	}
 	var all []Secret
 	for _, l := range lines {
-		all = append(all, Secret{hidden{func() []byte { return l.key }}, l.prefix == privatePrefix})
+		all = append(all, Secret{hidden{func() []byte { return l.key }}, l.prefix == privatePrefix, l.keyID()})
 	}
 	return all, nil
 }

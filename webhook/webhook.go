@@ -101,7 +101,7 @@ type Attempt struct {
 	RetryAfter time.Duration // from a 429 or 503, at most 24 h; 0 when not asked for
 	Duration   time.Duration // of the whole attempt
 	Reason     string        // why not Delivered: one of the Reason words; empty when Delivered
-	KeyIDs     []string      // of the keys that signed, see Secret.KeyID
+	KeyIDs     []string      // of the keys that signed, see Secret.KeyID; none when nothing was sent
 	Err        error         // set when Failed: Reason and fixed words, never what the receiver sent, never the URL
 }
 
@@ -126,8 +126,10 @@ func (s *Sender) Send(ctx context.Context, e Endpoint, m Message) Attempt {
 
 	a := s.attempt(ctx, span, e, m)
 	a.Duration = time.Since(start)
-	for _, secret := range e.Secrets {
-		a.KeyIDs = append(a.KeyIDs, secret.KeyID())
+	if a.Reason != ReasonConfiguration {
+		for _, secret := range e.Secrets {
+			a.KeyIDs = append(a.KeyIDs, secret.KeyID())
+		}
 	}
 
 	span.SetAttributes(attribute.String("webhook.outcome", a.Outcome.String()))

@@ -233,7 +233,8 @@ func (w *Worker) attempt(ctx context.Context, s *session, d *Delivery) {
 func (w *Worker) noteAttempt(ctx context.Context, s *session, d *Delivery, a webhook.Attempt) {
 	d.Attempts++
 	d.Last = a.Status
-	d.log(attempt{At: time.Now().Add(-a.Duration).UnixMilli(), Took: a.Duration.Milliseconds(), Status: a.Status, Why: a.Reason, Keys: strings.Join(a.KeyIDs, " ")})
+	keys := strings.Join(a.KeyIDs, " ")
+	d.log(attempt{At: time.Now().Add(-a.Duration).UnixMilli(), Took: a.Duration.Milliseconds(), Status: a.Status, Why: a.Reason, Keys: keys})
 	w.met.attempted(ctx, a)
 	level := w.log.Info
 	switch a.Outcome {
@@ -248,7 +249,7 @@ func (w *Worker) noteAttempt(ctx context.Context, s *session, d *Delivery, a web
 		level = w.log.Warn
 	}
 	level("webhook attempt", "id", s.ID, "caller", s.Caller, "webhook", d.Webhook, "event", d.Event, "type", d.Type,
-		"attempt", d.Attempts, "status", a.Status, "outcome", d.Status, "took_ms", a.Duration.Milliseconds(), "why", a.Reason, "keys", strings.Join(a.KeyIDs, " "))
+		"attempt", d.Attempts, "status", a.Status, "outcome", d.Status, "took_ms", a.Duration.Milliseconds(), "why", a.Reason, "keys", keys)
 }
 
 // hook finds a caller's webhook by name.

@@ -41,8 +41,7 @@ type Events struct {
 // as there is one, and at the latest after d or when the process drains. An event comes
 // again until it is acknowledged, unless After passes it over.
 func (w *Worker) Events(ctx context.Context, caller string, f EventFilter, d time.Duration) (Events, error) {
-	set := w.settings.Load()
-	hook, err := set.pulled(caller, f.Webhook)
+	hook, err := w.settings.Load().pulled(caller, f.Webhook)
 	if err != nil {
 		return Events{}, err
 	}
@@ -55,7 +54,7 @@ func (w *Worker) Events(ctx context.Context, caller string, f EventFilter, d tim
 	told, leave := w.final.join(queueTopic(caller, hook))
 	defer leave()
 	for {
-		page, err := w.page(ctx, set, caller, hook, at, min(max(f.Limit, 1), 100))
+		page, err := w.page(ctx, caller, hook, at, min(max(f.Limit, 1), 100))
 		if err != nil {
 			return Events{}, w.storageError(err)
 		}
@@ -104,23 +103,26 @@ type queuedEvent struct {
 	event string
 }
 
-// page reads the next events after at. What does not wait any more is passed over; at
-// moves on behind whatever was looked at.
-func (w *Worker) page(ctx context.Context, set *Settings, caller, hook string, at places, limit int) (Events, error) {
+// page reads the next events after at. What does not wait any more is passed over, and at
+// moves on behind it; before one that only another process can open it stops, so that the
+// next page asks for it again.
+func (w *Worker) page(ctx context.Context, caller, hook string, at places, limit int) (Events, error) {
 	page := Events{Events: []Pulled{}}
 	for {
 		found, err := w.queued(ctx, caller, hook, at, limit)
 		if err != nil {
 			return Events{}, err
 		}
-		pulled, err := w.openQueued(ctx, set, caller, hook, found)
+		pulled, closed, err := w.openQueued(ctx, caller, hook, found)
 		if err != nil {
 			return Events{}, err
 		}
 		for _, q := range found {
-			at[q.shard] = q.at
+			if first, ok := closed[q.shard]; !ok || q.at < first {
+				at[q.shard] = q.at
+			}
 		}
-		if page.Events = append(page.Events, pulled...); len(page.Events) > 0 || len(found) < limit {
+		if page.Events = append(page.Events, pulled...); len(page.Events) > 0 || len(found) < limit || len(closed) > 0 {
 			page.Next = at.String()
 			return page, nil
 		}
@@ -151,15 +153,16 @@ func (w *Worker) queued(ctx context.Context, caller, hook string, at places, lim
 	return all[:min(limit, len(all))], nil
 }
 
-// openQueued opens the stored bytes of events. One that does not open must not hide the others.
+// openQueued opens the stored bytes of events. One that does not open must not hide the others;
+// closed are the places, by shard, of the first for which this process lacks the seal key.
 // The record is read last: whose bytes a purge took meanwhile is no longer pending then.
-func (w *Worker) openQueued(ctx context.Context, set *Settings, caller, hook string, found []queuedEvent) ([]Pulled, error) {
+func (w *Worker) openQueued(ctx context.Context, caller, hook string, found []queuedEvent) (all []Pulled, closed map[int]int64, err error) {
 	type reply struct {
 		personal, bare *redis.StringCmd
 		rec            *redis.MapStringStringCmd
 	}
 	replies := make([]reply, len(found))
-	_, err := w.opts.Store.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = w.opts.Store.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, q := range found {
 			id, _ := stepUpOf(q.event)
 			replies[i] = reply{p.HGet(ctx, keyPersonal(id), eventField(q.event)), p.HGet(ctx, keyEvents(id), q.event), p.HGetAll(ctx, keyRecord(id))}
@@ -167,14 +170,15 @@ func (w *Worker) openQueued(ctx context.Context, set *Settings, caller, hook str
 		return nil
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, fmt.Errorf("reading events: %w", err)
+		return nil, nil, fmt.Errorf("reading events: %w", err)
 	}
-	var all []Pulled
+	set := w.settings.Load()
+	closed = map[int]int64{}
 	for i, q := range found {
 		c := replies[i]
 		for _, err := range []error{c.rec.Err(), c.personal.Err(), c.bare.Err()} {
 			if err != nil && !errors.Is(err, redis.Nil) {
-				return nil, fmt.Errorf("reading an event: %w", err)
+				return nil, nil, fmt.Errorf("reading an event: %w", err)
 			}
 		}
 		id, _ := stepUpOf(q.event)
@@ -183,13 +187,21 @@ func (w *Worker) openQueued(ctx context.Context, set *Settings, caller, hook str
 			continue // over: its time, or another process, takes it out of the queue
 		}
 		body, err := set.Sealer.open(&r, q.event, cmp.Or(c.personal.Val(), c.bare.Val()))
-		if err != nil {
-			w.log.Error("event left out of what is pulled", "alarm", !errors.Is(err, errNoKey), "id", id, "event", q.event, "error", err)
+		switch _, before := closed[q.shard]; {
+		case err == nil:
+		case !errors.Is(err, errNoKey):
+			w.log.Error("event left out of what is pulled", "alarm", true, "id", id, "event", q.event, "error", err)
+			continue
+		case !before:
+			closed[q.shard] = q.at
+			w.log.Warn("event left to another process", "id", id, "event", q.event, "error", err)
+			continue
+		default:
 			continue
 		}
 		all = append(all, Pulled{ID: q.event, Webhook: hook, Event: body})
 	}
-	return all, nil
+	return all, closed, nil
 }
 
 // pull is the pulled delivery of an event, nil when there is none.

@@ -291,11 +291,7 @@ func TestPullPlacesOnlyGrow(t *testing.T) {
 	m := miniredis.RunT(t)
 	rdb := redis.NewClient(&redis.Options{Addr: m.Addr(), MaintNotificationsConfig: noMaintenance()})
 	defer rdb.Close()
-	prelude, err := scriptFiles.ReadFile("scripts/prelude.lua")
-	if err != nil {
-		t.Fatal(err)
-	}
-	move := redis.NewScript(string(prelude) + "queue(ARGV[1], 0)")
+	move := afterPrelude("queue(ARGV[1], 0)")
 	keys := []string{keyQueue(0, "bank", "inbox"), keyLastPlace(0, "bank", "inbox")}
 	last, now := 0.0, time.Now()
 	for i, clock := range []time.Duration{0, 0, time.Second, -time.Minute, -time.Minute, time.Minute} {

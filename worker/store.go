@@ -16,15 +16,20 @@ import (
 //go:embed scripts/*.lua
 var scriptFiles embed.FS
 
-func script(name string) *redis.Script {
-	read := func(n string) string {
-		b, err := scriptFiles.ReadFile("scripts/" + n + ".lua")
-		if err != nil {
-			panic(err) // embedded at build
-		}
-		return string(b)
+func script(name string) *redis.Script { return afterPrelude(readScript(name)) }
+
+// afterPrelude gives a script what every script begins with, and the two values it shares with this program.
+func afterPrelude(lua string) *redis.Script {
+	shared := fmt.Sprintf("local keep, topic = %d, '%s'\n", keepRecord.Milliseconds(), finalTopic)
+	return redis.NewScript(shared + readScript("prelude") + lua)
+}
+
+func readScript(name string) string {
+	b, err := scriptFiles.ReadFile("scripts/" + name + ".lua")
+	if err != nil {
+		panic(err) // embedded at build
 	}
-	return redis.NewScript(read("prelude") + read(name))
+	return string(b)
 }
 
 var (

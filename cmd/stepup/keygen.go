@@ -62,27 +62,8 @@ func (c keygenCmd) Run(e *env) error {
 	if c.Webhook == "" && c.Kind != "hmac" {
 		return usageError{"--kind is for --webhook FILE, which is not there; add it or leave --kind out"}
 	}
-	var written []string
-	var public string
-	if c.Webhook != "" {
-		var lines string
-		lines, public = newWebhookKeys(c.Kind)
-		if err := writeNew(c.Webhook, []byte(lines), 0o600); err != nil {
-			return err
-		}
-		written = append(written, c.Webhook)
-	}
-	if c.Out != "" {
-		make := newKeys
-		if c.Rotate != "" {
-			make = func(dir string) ([]string, error) { return rotateKeys(dir, c.Rotate) }
-		}
-		more, err := make(c.Out)
-		if err != nil {
-			return err
-		}
-		written = append(written, more...)
-	}
+	// Whatever was written is told, also when the rest fails: nobody could make the public half again.
+	written, public, err := c.write()
 	told := e.stdout
 	if public != "" {
 		told = e.stderr // what is for others stands alone on stdout, to be written to a file
@@ -93,7 +74,28 @@ func (c keygenCmd) Run(e *env) error {
 	if public != "" {
 		fmt.Fprintln(e.stdout, public)
 	}
-	return nil
+	return err
+}
+
+// write makes the files that are asked for.
+func (c keygenCmd) write() (written []string, public string, err error) {
+	if c.Webhook != "" {
+		var lines string
+		lines, public = newWebhookKeys(c.Kind)
+		if err := writeNew(c.Webhook, []byte(lines), 0o600); err != nil {
+			return nil, "", err
+		}
+		written = append(written, c.Webhook)
+	}
+	if c.Out == "" {
+		return written, public, nil
+	}
+	make := newKeys
+	if c.Rotate != "" {
+		make = func(dir string) ([]string, error) { return rotateKeys(dir, c.Rotate) }
+	}
+	more, err := make(c.Out)
+	return append(written, more...), public, err
 }
 
 // newWebhookKeys are the lines of a secrets file, and the line that the other side gets where it is not the same. It stands in

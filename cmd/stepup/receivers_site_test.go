@@ -23,7 +23,7 @@ func runtimeOf(t *testing.T, name, install string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Skipf("%s is not on the PATH: install %s, or run `make deps` at the root", name, install)
+		t.Fatalf("%s is not on the PATH: install %s, or run `make deps` at the root", name, install)
 	}
 	return path
 }
@@ -36,7 +36,7 @@ func python(t *testing.T) string {
 			return path
 		}
 	}
-	t.Skip("no python3 that has jwcrypto: install python3 and python3-jwcrypto, or run `make deps` at the root")
+	t.Fatal("no python3 that has jwcrypto: install python3 and python3-jwcrypto, or run `make deps` at the root")
 	return ""
 }
 

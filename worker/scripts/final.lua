@@ -30,5 +30,5 @@ else
   end
 end
 queue(ARGV[10], 7)
-redis.call('PUBLISH', 'stepup:final', ARGV[2])
+redis.call('PUBLISH', topic, ARGV[2])
 return 'ok'

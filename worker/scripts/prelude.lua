@@ -1,6 +1,7 @@
--- Before every script. Time is Redis's own, in ms. A script whose reply was lost may be sent again: again() is true when
--- the last operation of this kind was this very one. Kinds that others may write in between keep their operation apart:
--- `op` is the fence holder's, `wop` a sweeper's, `fop` the final state's. mine() is true when the caller holds the fence.
+-- Before every script. keep is how long a record is kept, in ms, and topic is where waiting readers listen. Time is Redis's
+-- own, in ms. A script whose reply was lost may be sent again: again() is true when the last operation of this kind was this
+-- very one. Kinds that others may write in between keep their operation apart: `op` is the fence holder's, `wop` a sweeper's,
+-- `fop` the final state's. mine() is true when the caller holds the fence.
 local function now()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
@@ -10,7 +11,6 @@ local function mine()
   local f = redis.call('HMGET', KEYS[1], 'own', 'gen')
   return f[1] == ARGV[3] and f[2] == ARGV[4]
 end
-local keep = 93600000 -- ms; as long as a record
 local function trim(key, before) -- many at once would hold Redis up
   local old = redis.call('ZCOUNT', key, '-inf', before)
   if old > 0 then redis.call('ZREMRANGEBYRANK', key, 0, math.min(old, 1000) - 1) end
@@ -31,7 +31,7 @@ local function queue(moves, before)
       trim(key, at - keep * 1000) -- long over, whatever became of them
       redis.call('ZADD', key, text, event)
       redis.call('PEXPIRE', key, keep)
-      redis.call('PUBLISH', 'stepup:final', string.match(key, 'pull:.*'))
+      redis.call('PUBLISH', topic, string.match(key, 'pull:.*'))
     end
   end
 end

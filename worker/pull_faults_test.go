@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -104,4 +105,31 @@ func TestPullCommandLost(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An event whose seal key this process lacks is not passed over: the next page asks for it
+// again, and a reader who waits gets it as soon as the key is there.
+func TestPullWithoutTheSealKey(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, r *rig) {
+		r.pulls(inbox("inbox"))
+		r.provider.provide(nil, denial)
+		id := r.asked("k", "S1234567D").ID
+		time.Sleep(6 * time.Second)
+		whole, lacking := r.set, r.set
+		var err error
+		if lacking.Sealer, err = ParseSealKeys(NewSealKeys()); err != nil {
+			t.Fatal(err)
+		}
+		r.Reload(lacking)
+		page := r.waits(t, EventFilter{Limit: 10})
+		if len(page.Events) != 0 {
+			t.Fatalf("opened without its key: %s", asJSON(t, page))
+		}
+		time.AfterFunc(7*time.Second, func() { r.Reload(whole) })
+		start := time.Now()
+		page, err = r.Events(t.Context(), "bank", EventFilter{Limit: 10, After: page.Next}, 30*time.Second)
+		if err != nil || len(page.Events) != 1 || !strings.Contains(string(page.Events[0].Event), id) || time.Since(start) > 12*time.Second {
+			t.Errorf("%s, %v after %v", asJSON(t, page), err, time.Since(start))
+		}
+	})
 }
