@@ -7,16 +7,14 @@ import (
 	"strconv"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 )
 
 // Authenticate asks the provider to push the question to the person's phone (CIBA §7.1): one POST, never repeated. Errors: *Refusal,
 // *Transient (nothing was pushed), *Ambiguous (something may have been). A Request that Check refuses is a *Refusal with Status 0.
 func (c *Client) Authenticate(ctx context.Context, r Request) (ack Ack, err error) {
-	ctx, end := c.span(ctx, "ciba.authenticate")
-	defer func() { end(err) }()
+	ctx, span := c.begin(ctx)
+	defer func() { describe(span, err); span.End() }()
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.AuthTimeout)
 	defer cancel()
 
@@ -27,8 +25,9 @@ func (c *Client) Authenticate(ctx context.Context, r Request) (ack Ack, err erro
 	if err != nil {
 		return Ack{}, err
 	}
+	sentTo(span, to.auth)
 	form = append(append(form, '&'), c.question(r).Encode()...)
-	err = c.post(ctx, to.auth, form, func(got reply) (err error) {
+	err = c.post(ctx, bcAuthEndpoint, to.auth, form, func(got reply) (err error) {
 		ack, err = judgeAck(got, time.Now())
 		return err
 	})
@@ -39,8 +38,8 @@ func (c *Client) Authenticate(ctx context.Context, r Request) (ack Ack, err erro
 // request. The caller keeps the interval and never has two calls in flight for one authReqID. Errors: *Pending, *SlowDown, *Refusal, *Transient,
 // *Ambiguous, *Untrusted. The ID token comes only once, and unverified: keep it before anything else.
 func (c *Client) Token(ctx context.Context, authReqID string) (idToken string, err error) {
-	ctx, end := c.span(ctx, "ciba.token")
-	defer func() { end(err) }()
+	span := trace.SpanFromContext(ctx) // the caller's: a poll has one exchange, and there are many
+	defer func() { describe(span, err) }()
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.TokenTimeout)
 	defer cancel()
 
@@ -49,7 +48,7 @@ func (c *Client) Token(ctx context.Context, authReqID string) (idToken string, e
 		return "", err
 	}
 	form = append(append(form, "&auth_req_id="...), url.QueryEscape(authReqID)...)
-	err = c.post(ctx, to.token, form, func(got reply) (err error) {
+	err = c.post(ctx, tokenEndpoint, to.token, form, func(got reply) (err error) {
 		idToken, err = judgeToken(got, time.Now())
 		return err
 	})
@@ -90,43 +89,4 @@ func (c *Client) question(r Request) url.Values {
 		form.Set("requested_expiry", strconv.Itoa(r.RequestedExpiry))
 	}
 	return form
-}
-
-var clientSpan = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient)}
-
-// span traces one exchange by its outcome and status. It records no error text and nothing of the request.
-func (c *Client) span(ctx context.Context, name string) (context.Context, func(error)) {
-	ctx, span := c.tracer.Start(ctx, name, clientSpan...)
-	return ctx, func(err error) {
-		defer span.End()
-		if !span.IsRecording() {
-			return
-		}
-		outcome, d := outcomeOf(err)
-		span.SetAttributes(attribute.String("stepup.outcome", outcome), attribute.Int("http.response.status_code", d.Status),
-			attribute.String("stepup.provider_error_id", d.ID), attribute.String("stepup.provider_trace_id", d.TraceID))
-		if outcome == "transient" || outcome == "ambiguous" || outcome == "untrusted" {
-			span.SetStatus(codes.Error, outcome)
-		}
-	}
-}
-
-func outcomeOf(err error) (string, Detail) {
-	switch e := err.(type) {
-	case nil:
-		return "ok", Detail{Status: 200}
-	case *Pending:
-		return "pending", e.Detail
-	case *SlowDown:
-		return "slow_down", e.Detail
-	case *Refusal:
-		return "refused: " + e.Code, e.Detail
-	case *Transient:
-		return "transient", e.Detail
-	case *Ambiguous:
-		return "ambiguous", e.Detail
-	case *Untrusted:
-		return "untrusted", Detail{Status: 200}
-	}
-	return "other", Detail{}
 }

@@ -16,10 +16,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
-
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/trace"
 
 	"stepup/ciba/jose"
 )
@@ -36,6 +34,7 @@ const (
 
 // Config is one registration with one provider.
 type Config struct {
+	Name     string // what telemetry calls the provider
 	Issuer   string // must equal the provider's own "issuer"; endpoints and keys are found from it
 	ClientID string // must be set
 	Audience string // aud of client assertions; if empty, Issuer (CIBA §7.1)
@@ -60,7 +59,9 @@ type Client struct {
 	cfg    Config
 	opener jose.Opener
 	http   http.RoundTripper
-	tracer trace.Tracer
+	met    func() *instruments
+	labels sync.Map // of telemetry, by ending
+	clock  clock
 
 	asserter   *jose.Asserter
 	askPrefix  string        // the parts of the two forms that never change, encoded
@@ -92,7 +93,7 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{
 		cfg:      cfg,
 		http:     cfg.HTTP.Transport,
-		tracer:   otel.Tracer("stepup/ciba"),
+		met:      sync.OnceValue(newInstruments),
 		asserter: asserter,
 		blank: &http.Request{
 			Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

@@ -81,7 +81,7 @@ func (c *Client) fetchEndpoints(ctx context.Context) (*endpoints, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := c.get(ctx, from)
+	body, err := c.get(ctx, discoveryEndpoint, from)
 	if err != nil {
 		return nil, err
 	}
@@ -143,5 +143,5 @@ func (c *Client) fetchKeys(ctx context.Context) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return c.get(ctx, to.keys)
+	return c.get(ctx, keysEndpoint, to.keys)
 }

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // maxAnswer is the most we read of any answer. The largest honest one, a key set or an encrypted ID token, has a few KiB.
@@ -40,7 +41,7 @@ type reply struct {
 // and why there is a GetBody (an idle connection that the provider has just closed costs nothing), or the request carries an
 // Idempotency-Key header, which would not be safe and which we never send. Nor is there an http.Client, whose business redirects are:
 // 307 and 308 would carry the client assertion to another address.
-func (c *Client) post(ctx context.Context, to *url.URL, form []byte, judge func(reply) error) error {
+func (c *Client) post(ctx context.Context, endpoint string, to *url.URL, form []byte, judge func(reply) error) (err error) {
 	var w wire
 	req := c.blank.WithContext(httptrace.WithClientTrace(ctx, w.watch()))
 	req.URL, req.Host = to, to.Host
@@ -50,6 +51,8 @@ func (c *Client) post(ctx context.Context, to *url.URL, form []byte, judge func(
 	if err := ctx.Err(); err != nil {
 		return &Transient{Err: printable(err)}
 	}
+	s, status := sent{endpoint, req.Method, to, time.Now()}, 0
+	defer func() { c.told(ctx, s, status, err) }()
 	resp, err := c.http.RoundTrip(req)
 	if err != nil {
 		if w.untouched() {
@@ -57,6 +60,8 @@ func (c *Client) post(ctx context.Context, to *url.URL, form []byte, judge func(
 		}
 		return &Ambiguous{Err: printable(err)}
 	}
+	status = resp.StatusCode
+	c.clock.read(resp.Header)
 	return withReply(resp, form, judge)
 }
 
@@ -64,7 +69,7 @@ func (c *Client) post(ctx context.Context, to *url.URL, form []byte, judge func(
 func bodyOf(form []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(form)) }
 
 // get fetches something public. It may be repeated by anybody.
-func (c *Client) get(ctx context.Context, from *url.URL) (body []byte, err error) {
+func (c *Client) get(ctx context.Context, endpoint string, from *url.URL) (body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from.String(), nil)
@@ -74,10 +79,13 @@ func (c *Client) get(ctx context.Context, from *url.URL) (body []byte, err error
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Accept-Encoding", "identity")
 	req.Header.Set("User-Agent", "stepup")
+	s, status := sent{endpoint, req.Method, from, time.Now()}, 0
+	defer func() { c.told(ctx, s, status, err) }()
 	resp, err := c.http.RoundTrip(req)
 	if err != nil {
 		return nil, printable(err)
 	}
+	status = resp.StatusCode
 	err = withReply(resp, nil, func(r reply) error {
 		if r.status != http.StatusOK {
 			return fmt.Errorf("status %d", r.status)

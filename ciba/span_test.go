@@ -33,6 +33,25 @@ func (r *recorder) Start(ctx context.Context, name string, _ ...trace.SpanStartO
 	return ctx, r.span
 }
 
+func (r *recorder) instruments() *instruments {
+	met := newInstruments()
+	met.tracer = r
+	return met
+}
+
+// within is a context in a span of the caller's, which ends at once: nobody else ends it.
+func (r *recorder) within(t *testing.T) context.Context {
+	_, span := r.Start(t.Context(), "poll")
+	span.End()
+	return trace.ContextWithSpan(sampled(t), span)
+}
+
+// sampled is a context within a trace that is kept.
+func sampled(t *testing.T) context.Context {
+	return trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled}))
+}
+
 func (*recorded) IsRecording() bool                       { return true }
 func (s *recorded) SetAttributes(a ...attribute.KeyValue) { s.attributes = append(s.attributes, a...) }
 func (s *recorded) SetStatus(c codes.Code, words string)  { s.status, s.words = c, words }
@@ -60,7 +79,7 @@ func TestSpans(t *testing.T) {
 			s := provider(t, map[string]http.HandlerFunc{"/bc-auth": row.handler, "/token": row.handler})
 			c := newClient(t, singpassConfig(s.URL))
 			r := &recorder{}
-			c.tracer = r
+			c.met = r.instruments
 			check := func(name string) {
 				t.Helper()
 				told := fmt.Sprint(r.span.attributes, r.span.words)
@@ -73,18 +92,23 @@ func TestSpans(t *testing.T) {
 					}
 				}
 			}
-			c.Authenticate(t.Context(), Request{LoginHint: canaryNRIC})
-			check("ciba.authenticate")
-			c.Token(t.Context(), canaryID)
-			check("ciba.token")
+			c.Authenticate(sampled(t), Request{LoginHint: canaryNRIC})
+			check("bc-auth")
+			c.Token(r.within(t), canaryID)
+			check("poll")
 		})
 	}
 	s := provider(t, map[string]http.HandlerFunc{"/token": says(400, nil, coded("authorization_pending"))})
 	c := newClient(t, singpassConfig(s.URL))
 	r := &recorder{}
-	c.tracer = r
+	c.met = r.instruments
 	c.Token(t.Context(), canaryID)
-	if told := fmt.Sprint(r.span.attributes); r.span.status == codes.Error || !strings.Contains(told, "pending") || !strings.Contains(told, "t/2") {
+	c.Authenticate(t.Context(), Request{LoginHint: canaryNRIC})
+	if r.span != nil {
+		t.Error("a span was begun outside of a trace that is sampled")
+	}
+	c.Token(r.within(t), canaryID)
+	if told := fmt.Sprint(r.span.attributes); r.span.status == codes.Error || !strings.Contains(told, "pending") || strings.Contains(told, "t/2") {
 		t.Errorf("pending told as %v %s", r.span.status, told)
 	}
 }

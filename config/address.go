@@ -54,6 +54,30 @@ func proxyProblem(raw string, c *Config) string {
 	return hookHostProblem(u.Hostname(), c)
 }
 
+// collectorProblem says what is wrong with the base URL of a collector, or "".
+func collectorProblem(raw string) string {
+	text := targetProblem(raw)
+	if text == "" && (strings.HasSuffix(raw, "/v1/traces") || strings.HasSuffix(raw, "/v1/metrics")) {
+		return "must be the collector's base URL; remove /v1/traces or /v1/metrics, which is added"
+	}
+	return text
+}
+
+// targetProblem says what is wrong with a URL that telemetry is sent to, or "". A collector is usually beside us, so plain
+// http is fine.
+func targetProblem(raw string) string {
+	_, text := webURL(raw, true)
+	switch {
+	case !strings.HasPrefix(raw, "http://") && !strings.HasPrefix(raw, "https://"):
+		return "must be a URL such as http://127.0.0.1:4318, where a collector takes OTLP over HTTP"
+	case text != "":
+		return text
+	case strings.ContainsAny(raw, "?#"):
+		return "must have no query and no fragment"
+	}
+	return ""
+}
+
 // hookHostProblem judges the host that a webhook's connections go to.
 func hookHostProblem(host string, c *Config) string {
 	if c.Development || !privateHost(host) {

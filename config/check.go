@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -29,6 +30,11 @@ func (r *reader) check(c *Config) {
 	r.between("limits.per_caller.persons_per_hour", c.Limits.PerCaller.PersonsPerHour, 0, 1_000_000)
 	r.within("result_ttl", c.ResultTTL, time.Second, 24*time.Hour)
 	r.checkAuditFile(c)
+	if raw := c.Telemetry.OTLPEndpoint; raw != "" {
+		if text := collectorProblem(raw); text != "" {
+			r.wrong("telemetry.otlp_endpoint", "%s", text)
+		}
+	}
 	r.checkAllowNetworks(c)
 	r.within("webhooks.timeout", c.Webhooks.Timeout, time.Second, time.Minute)
 
@@ -142,6 +148,14 @@ func (r *reader) checkAuditFile(c *Config) {
 	}
 	if info, err := os.Stat(c.AuditFile); err == nil && info.IsDir() {
 		r.wrong("audit_file", "is a folder; name a file in it, such as %s", filepath.Join(c.AuditFile, "audit.jsonl"))
+	}
+}
+
+// checkExports tells what is wrong with OpenTelemetry's own variables.
+func (r *reader) checkExports(c *Config, environ []string) {
+	_, err := c.Telemetry.Exports(environ)
+	if problems, ok := errors.AsType[Problems](err); ok {
+		r.problems = append(r.problems, problems...)
 	}
 }
 

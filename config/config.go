@@ -33,6 +33,8 @@ type Config struct {
 
 	// AuditFile is where one JSON line per decision is added, with its folder; empty: none is kept. It is not read here.
 	AuditFile string `yaml:"audit_file"`
+
+	Telemetry Telemetry `yaml:"telemetry"`
 }
 
 // Listen is where the service answers.
@@ -208,4 +210,12 @@ type CallerLimits struct {
 
 	// PersonsPerHour is how many different persons it may ask within an hour, refusals counted; default 0, which is no limit.
 	PersonsPerHour int `yaml:"persons_per_hour"`
+}
+
+// Telemetry is where traces and metrics are sent. Metrics are on the admin listener's /metrics all the same.
+type Telemetry struct {
+	// OTLPEndpoint is the URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://127.0.0.1:4318; the paths
+	// /v1/traces and /v1/metrics are added. If empty, the standard OTEL_EXPORTER_OTLP_ variables decide; without them nothing
+	// is sent. What is sent holds nothing personal, but whoever reads it sees how often callers ask and what became of it.
+	OTLPEndpoint string `yaml:"otlp_endpoint"`
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"reflect"
@@ -16,23 +17,15 @@ import (
 
 // go-yaml's own strict decoding stops at the first mistake; this walks its syntax tree instead, so that all are told.
 
-// place is where the walk is: the key for people, and the pattern of the later table, where names and numbers are `*`.
+// place is where the walk is.
 type place struct {
-	key, pattern string
-	words        string // the two words, no and yes, that stand for a bool
+	key   string
+	words string // the two words, no and yes, that stand for a bool
 }
 
-func (p place) member(name string) place {
-	return place{key: join(p.key, name), pattern: join(p.pattern, name)}
-}
+func (p place) member(name string) place { return place{key: join(p.key, name)} }
 
-func (p place) named(name string) place {
-	return place{key: join(p.key, name), pattern: join(p.pattern, "*")}
-}
-
-func (p place) item(i int) place {
-	return place{key: fmt.Sprintf("%s[%d]", p.key, i), pattern: join(p.pattern, "*")}
-}
+func (p place) item(i int) place { return place{key: fmt.Sprintf("%s[%d]", p.key, i)} }
 
 func join(a, b string) string {
 	if a == "" {
@@ -81,7 +74,7 @@ func (r *reader) decodeStruct(at place, n ast.Node, v reflect.Value) {
 			here.words = v.Type().Field(i).Tag.Get("words")
 			r.decode(here, m.value, v.Field(i))
 		} else {
-			meant := r.decodeLater(here, m, fields, at.pattern)
+			meant := r.refuseMember(here, m.name, fields)
 			if meant != "" && !slices.ContainsFunc(all, func(m member) bool { return m.name == meant }) {
 				r.bad[at.member(meant).key] = true // that it is missing follows from the spelling
 			}
@@ -89,33 +82,18 @@ func (r *reader) decodeStruct(at place, n ast.Node, v reflect.Value) {
 	}
 }
 
-// decodeLater is for members that no struct has: of a later version, or of none. It returns the member that a misspelt one
-// may stand for.
-func (r *reader) decodeLater(at place, m member, fields map[string]int, around string) (meant string) {
-	switch entry, leads := isLater(at.pattern); {
-	case entry && unset(m.value):
-	case entry:
-		r.wrong(at.key, notYet)
-	case leads:
-		for _, below := range r.members(at, m.value) {
-			r.decodeLater(at.member(below.name), below, nil, at.pattern)
-		}
-	default:
-		known := laterMembers(around)
-		for name := range fields {
-			known = append(known, name)
-		}
-		meant = nearest(m.name, known)
-		r.wrong(at.key, "is not a known member%s", cmp.Or(didYouMean(m.name, known), belongs(m.name), "; remove it"))
-	}
-	return meant
+// refuseMember is for members that no struct has. It returns the member that a misspelt one may stand for.
+func (r *reader) refuseMember(at place, name string, fields map[string]int) (meant string) {
+	known := slices.Collect(maps.Keys(fields))
+	r.wrong(at.key, "is not a known member%s", cmp.Or(didYouMean(name, known), belongs(name), "; remove it"))
+	return nearest(name, known)
 }
 
 func (r *reader) decodeMap(at place, n ast.Node, v reflect.Value) {
 	v.Set(reflect.MakeMap(v.Type()))
 	for _, m := range r.members(at, n) {
 		elem := newElem(v.Type().Elem())
-		r.decode(at.named(m.name), m.value, elem)
+		r.decode(at.member(m.name), m.value, elem)
 		v.SetMapIndex(reflect.ValueOf(m.name), elem)
 	}
 }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"cmp"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -23,6 +25,7 @@ func (r *reader) readEnviron(c *Config, environ []string) map[string]override {
 	known := map[string]override{}
 	variables(place{}.member("listen"), structValue(&c.Listen), known)
 	variables(place{}.member("redis"), structValue(&c.Redis), known)
+	variables(place{}.member("telemetry"), structValue(&c.Telemetry), known)
 	names := map[string]string{} // variable to key
 	for key := range known {
 		names[variable(key)] = key
@@ -39,28 +42,15 @@ func (r *reader) readEnviron(c *Config, environ []string) map[string]override {
 			}
 			continue
 		}
-		r.refuseVariable(name, text, names)
+		r.refuseVariable(name, names)
 	}
 	return found
 }
 
-func (r *reader) refuseVariable(name, text string, names map[string]string) {
-	p := Problem{File: environment, Key: name, Text: notYet}
-	if !slices.ContainsFunc(later, func(l string) bool { return variable(l) == name }) {
-		var known []string
-		for n := range names {
-			known = append(known, n)
-		}
-		p.Text = "stands for no member of the configuration"
-		if hint := didYouMean(name, known); hint != "" {
-			p.Text += hint
-		} else {
-			p.Text += "; unset it"
-		}
-	} else if text == "" {
-		return
-	}
-	r.problems = append(r.problems, p)
+func (r *reader) refuseVariable(name string, names map[string]string) {
+	known := slices.Collect(maps.Keys(names))
+	remedy := cmp.Or(didYouMean(name, known), "; unset it")
+	r.problems = append(r.problems, Problem{File: environment, Key: name, Text: "stands for no member of the configuration" + remedy})
 }
 
 // variables collects the members below a section that hold a value.

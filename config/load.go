@@ -18,7 +18,7 @@ import (
 const maxFile = 1 << 20
 
 // Load reads the file, lays the environment over it ("NAME=value" as from os.Environ; only the STEPUP_LISTEN_,
-// STEPUP_REDIS_ and STEPUP_TELEMETRY_ groups are looked at) and checks the result. The error is nil or Problems.
+// STEPUP_REDIS_ and STEPUP_TELEMETRY_ groups, and OTEL_ for Exports, are looked at) and checks the result. The error is nil or Problems.
 // With Problems the Config holds what could be read, so that a check can go on into its files; it must not be run.
 func Load(path string, environ []string) (*Config, error) {
 	r := newReader(path)
@@ -27,6 +27,7 @@ func Load(path string, environ []string) (*Config, error) {
 	if r.env = r.readEnviron(c, environ); r.decodeFile(c) {
 		r.applyEnv()
 		r.check(c)
+		r.checkExports(c, environ)
 		c.settle()
 	}
 	if len(r.problems) > 0 {

@@ -111,9 +111,12 @@ callers:
       - {name: ledger, url: "http://localhost:9001/hooks", secrets_file: secrets/ledger.whsec}
       - {name: audit, url: "http://10.0.0.1/", secrets_file: secrets/ledger.whsec, events: [step_up.approved], content: reference}
       - {name: sealed, pull: true, content: encrypted, encrypt_to_file: secrets/tls.pem}
-telemetry: {otlp_endpoint: ""} # of a later version, and left empty
+telemetry: {otlp_endpoint: "https://otel.bank.example/ingest"}
 `)
 	p, hooks := c.Providers["local"], c.Callers["bank"].Webhooks
+	if c.Telemetry.OTLPEndpoint != "https://otel.bank.example/ingest" {
+		t.Errorf("telemetry = %+v", c.Telemetry)
+	}
 	if p.IDTokenEncrypted || p.Bind != "subject" || p.ClientID != "123" || p.Audience != "http://127.0.0.1:9000/token" {
 		t.Errorf("provider = %+v", p)
 	}

@@ -41,9 +41,11 @@ type recordingTracer struct {
 	p *provider
 }
 
-func (t recordingTracer) Start(ctx context.Context, name string, _ ...trace.SpanStartOption) (context.Context, trace.Span) {
+func (t recordingTracer) Start(ctx context.Context, name string, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
 	_, parent := t.Tracer.Start(ctx, name) // carries the parent's context on
 	s := &recorded{Span: parent, text: name}
+	c := trace.NewSpanStartConfig(opts...)
+	s.SetAttributes(c.Attributes()...)
 	t.p.mu.Lock()
 	defer t.p.mu.Unlock()
 	t.p.spans = append(t.p.spans, s)
@@ -56,6 +58,7 @@ type recorded struct {
 	ended int
 }
 
+func (s *recorded) IsRecording() bool { return true }
 func (s *recorded) SetAttributes(all ...attribute.KeyValue) {
 	for _, a := range all {
 		s.text += fmt.Sprintf(" %s=%s", a.Key, a.Value.String())
@@ -103,6 +106,15 @@ func TestSpanAndTraceHeaders(t *testing.T) {
 		}
 		if strings.Contains(got, "canary") {
 			t.Errorf("span leaks: %s", got)
+		}
+		// Outside of a trace, or in one that is not kept, there is nothing to tell.
+		for _, ctx := range []context.Context{t.Context(), trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{
+			TraceID: traceID, SpanID: spanID}))} {
+			recorder.spans = nil
+			s.Send(ctx, Endpoint{URL: "http://bank.example/", Secrets: secretsOf(t, vectorSecret)}, Message{"evt_7K3", []byte(`{}`)})
+			if len(recorder.spans) != 0 {
+				t.Errorf("%d spans outside of a trace that is kept", len(recorder.spans))
+			}
 		}
 	})
 }

@@ -25,10 +25,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/trace"
 )
 
 // The headers of Standard Webhooks 1.0.0, "Webhook headers (sending metadata to consumers)".
@@ -113,37 +110,29 @@ type Sender struct {
 	Client *http.Client
 	// Timeout of a whole attempt, from DNS to the end of the answer; 15 s when 0.
 	Timeout time.Duration
-}
 
-var tracer = otel.Tracer("stepup/webhook")
+	met metrics
+}
 
 // Send makes exactly one attempt. Cancelling ctx ends it as Failed, ReasonCancelled; the
 // receiver may have the event all the same.
 func (s *Sender) Send(ctx context.Context, e Endpoint, m Message) Attempt {
 	start := time.Now()
-	ctx, span := tracer.Start(ctx, "webhook send", trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := begin(ctx, m)
 	defer span.End()
 
-	a := s.attempt(ctx, span, e, m)
+	a := s.attempt(ctx, e, m)
 	a.Duration = time.Since(start)
 	if a.Reason != ReasonConfiguration {
 		for _, secret := range e.Secrets {
 			a.KeyIDs = append(a.KeyIDs, secret.KeyID())
 		}
 	}
-
-	span.SetAttributes(attribute.String("webhook.outcome", a.Outcome.String()))
-	if a.Status != 0 {
-		span.SetAttributes(attribute.Int("http.response.status_code", a.Status))
-	}
-	if a.Outcome == Failed {
-		span.SetAttributes(attribute.String("error.type", a.Reason))
-		span.SetStatus(codes.Error, a.Reason)
-	}
+	s.met.told(ctx, span, e, a)
 	return a
 }
 
-func (s *Sender) attempt(ctx context.Context, span trace.Span, e Endpoint, m Message) Attempt {
+func (s *Sender) attempt(ctx context.Context, e Endpoint, m Message) Attempt {
 	client := cmp.Or(e.Client, s.Client)
 	if client == nil || client.Transport == nil {
 		// net/http's default transport has no dial guard and takes a proxy from the environment.
@@ -161,11 +150,6 @@ func (s *Sender) attempt(ctx context.Context, span trace.Span, e Endpoint, m Mes
 	if err != nil {
 		return failed(ReasonConfiguration, err)
 	}
-	span.SetAttributes(
-		attribute.String("http.request.method", req.Method),
-		attribute.String("server.address", req.URL.Hostname()),
-		attribute.String("webhook.id", m.ID))
-
 	res, err := client.Transport.RoundTrip(req)
 	if err != nil {
 		return failed(classify(ctx, within, timeout, watch, err))

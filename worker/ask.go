@@ -124,8 +124,9 @@ func (w *Worker) admit(set *Settings, q *Request) error {
 // ask puts the intent on record and sends it. If we die after the first write,
 // the intent ends as initiation_unknown; before it, nothing was sent.
 func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, error) {
-	ctx, span := w.met.span(ctx, "stepup.ask", &c.rec)
+	ctx, span := w.met.ask(ctx, &c.rec)
 	defer span.End()
+	c.rec.Trace = traceOf(ctx)
 	p := prompt{face: face{Reference: c.Reference, Metadata: c.Metadata}, Question: c.Question}
 	failpoint("ask.begin")
 	began := time.Now()
@@ -146,7 +147,9 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 	if err := w.clearToAsk(set, c, began); err != nil {
 		return StepUp{}, err
 	}
+	sent := time.Now()
 	asked, err := set.Providers[c.Provider].Provider.Ask(ctx, c.Question)
+	w.pulse.answered(c.Provider, wayAsk, time.Since(sent), err)
 	failpoint("ask.answered")
 	if err != nil {
 		return StepUp{}, w.notAsked(ctx, set, c, p.face, err)
@@ -161,7 +164,7 @@ func (w *Worker) ask(ctx context.Context, set *Settings, c *create) (StepUp, err
 	p.ID = asked.ID
 	sealed, entry := set.Sealer.sealJSON(r, fieldPrompt, p), c.entry(set, answered{Created: ms(r.Created), Expires: ms(r.Expires), Hooks: r.Hooks})
 	if err := w.stubborn(ctx, r, func() error { return w.store.asked(ctx, r, c.idem, entry, sealed) }); err != nil {
-		w.log.Error("a push was sent but its auth_req_id could not be stored", "alarm", true, "id", r.ID, "error", err)
+		w.log.ErrorContext(ctx, "a push was sent but its auth_req_id could not be stored", "alarm", true, "id", r.ID, "error", err)
 		return StepUp{}, &Error{Code: CodeInitiationUnknown, Detail: reasonText[InitiationUnknown], ID: r.ID}
 	}
 	r.State = Pending
@@ -206,7 +209,7 @@ func (w *Worker) takeBack(c *create) {
 	w.aside(func(ctx context.Context) {
 		r := &c.rec
 		if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, c.lists, existing{}) }); err != nil {
-			w.log.Warn("intent not taken back; it will end as unknown", "id", r.ID, "error", err)
+			w.log.WarnContext(ctx, "intent not taken back; it will end as unknown", "id", r.ID, "error", err)
 			return
 		}
 		w.uncount(ctx, c)
@@ -217,13 +220,14 @@ func (w *Worker) takeBack(c *create) {
 func (w *Worker) concludeAsk(ctx context.Context, c *create) {
 	r := &c.rec
 	if err := w.queue.wake(ctx, r.ID, "0", Pending, time.Time{}); err != nil {
-		w.log.Warn("step-up not queued; the sweeper will wake it", "id", r.ID, "error", err)
+		w.log.WarnContext(ctx, "step-up not queued; the sweeper will wake it", "id", r.ID, "error", err)
 	}
 	if err := w.stands(ctx, c.person, r.Member, max(0, time.Until(r.Expires))+time.Second, "sent"); err != nil {
-		w.log.Warn("person limit keeps its first guess", "id", r.ID, "error", err)
+		w.log.WarnContext(ctx, "person limit keeps its first guess", "id", r.ID, "error", err)
 	}
 	w.met.created.Add(ctx, 1, ofProvider(r.Provider))
-	w.log.Info("step-up asked", "id", r.ID, "caller", r.Caller, "provider", r.Provider, "expires_at", r.Expires, "took_ms", time.Since(r.Created).Milliseconds())
+	w.pulse.created()
+	w.log.InfoContext(ctx, "step-up asked", "id", r.ID, "caller", r.Caller, "provider", r.Provider, "expires_at", r.Expires, "took_ms", time.Since(r.Created).Milliseconds())
 }
 
 // notAsked ends a create that the provider did not take, or nobody knows whether
@@ -233,15 +237,15 @@ func (w *Worker) notAsked(ctx context.Context, set *Settings, c *create, f face,
 	r := &c.rec
 	if alarm != "" {
 		w.met.alarms.Add(ctx, 1, ofProvider(r.Provider))
-		w.log.Error(alarm, "alarm", true, "provider", r.Provider)
+		w.log.ErrorContext(ctx, alarm, "alarm", true, "provider", r.Provider)
 	}
-	w.log.Warn("step-up not taken by the provider", "id", r.ID, "caller", r.Caller, "provider", r.Provider, "code", e.Code, "error", err)
+	w.log.WarnContext(ctx, "step-up not taken by the provider", "id", r.ID, "caller", r.Caller, "provider", r.Provider, "code", e.Code, "error", err)
 	if asked {
 		e.ID = r.ID
 		s := &session{held: &held{record: *r}, set: set, face: f, asked: Asked{Question: c.Question}, signal: newSignal()}
 		v := verdict{state: Unknown, reason: Reason{Code: InitiationUnknown}}
 		if err := w.finish(ctx, s, v, nil); err != nil {
-			w.log.Error("unknown initiation not stored; the sweeper will end it", "id", r.ID, "error", err)
+			w.log.ErrorContext(ctx, "unknown initiation not stored; the sweeper will end it", "id", r.ID, "error", err)
 		}
 		w.wakeDelivery(ctx, &s.record)
 		return e
@@ -251,7 +255,7 @@ func (w *Worker) notAsked(ctx context.Context, set *Settings, c *create, f face,
 		entry = c.entry(set, answered{Code: e.Code, Detail: e.Detail})
 	}
 	if err := w.stubborn(ctx, r, func() error { return w.store.drop(ctx, r, c.idem, c.lists, entry) }); err != nil {
-		w.log.Error("refused intent not dropped; it will end as unknown", "alarm", true, "id", r.ID, "error", err)
+		w.log.ErrorContext(ctx, "refused intent not dropped; it will end as unknown", "alarm", true, "id", r.ID, "error", err)
 	}
 	w.freePerson(ctx, c) // only now: until here a twin counts under the same push
 	return w.refused(c, e)

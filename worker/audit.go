@@ -98,7 +98,8 @@ func (w *Worker) noteRound(ctx context.Context, r *record, before []Delivery) {
 		}
 		if now.Status == DeliveryUndelivered {
 			w.met.undelivered.Add(ctx, 1)
-			w.log.Error("webhook undelivered", "alarm", true, "id", r.ID, "caller", r.Caller, "webhook", now.Webhook, "event", now.Event, "attempts", now.Attempts)
+			w.pulse.gaveUp()
+			w.log.ErrorContext(ctx, "webhook undelivered", "alarm", true, "id", r.ID, "caller", r.Caller, "webhook", now.Webhook, "event", now.Event, "attempts", now.Attempts)
 		}
 		d := r.decision(whatDeliver)
 		d.Webhook, d.Event, d.Outcome = now.Webhook, now.Type, string(now.Status)
@@ -106,18 +107,24 @@ func (w *Worker) noteRound(ctx context.Context, r *record, before []Delivery) {
 	}
 }
 
-// byOperator marks what is done in a caller's name by a command of the operators.
+// byOperator marks what is done in a caller's name by an operator: with a command, or on the
+// operators' page.
 const byOperator = "operator"
 
-// noteWish notes what a caller wanted done with a step-up, and what it was answered. An id
-// that is none of ours could be anything, so it is not repeated.
-func (w *Worker) noteWish(what, caller, id string, v *StepUp, err error) {
-	d := decision{Time: Time{time.Now()}, What: what, Caller: caller, Provider: v.Provider, Outcome: inAWord(err)}
+// by is who acts in callers' names in this process: "" where they do so themselves.
+func (w *Worker) by() string {
+	if w.opts.Operator {
+		return byOperator
+	}
+	return ""
+}
+
+// noteWish notes what a caller, or an operator in its name, wanted done with a step-up, and
+// what it was answered. An id that is none of ours could be anything, so it is not repeated.
+func (w *Worker) noteWish(what, by, caller, id string, v *StepUp, err error) {
+	d := decision{Time: Time{time.Now()}, What: what, Caller: caller, Provider: v.Provider, By: by, Outcome: inAWord(err)}
 	if validID(id, w.opts.Shards) {
 		d.StepUp = id
-	}
-	if w.opts.Operator {
-		d.By = byOperator
 	}
 	if err == nil {
 		d.Outcome = "accepted"

@@ -13,7 +13,7 @@ const changeWithin = 5 * time.Second
 // Cancel stops polling and ends the step-up as cancelled. The prompt on the
 // phone stays: CIBA has no message that takes it back. Final: already_final.
 func (w *Worker) Cancel(ctx context.Context, caller, id string) (v StepUp, err error) {
-	defer func() { w.noteWish(whatCancel, caller, id, &v, err) }()
+	defer func() { w.noteWish(whatCancel, w.by(), caller, id, &v, err) }()
 	if !w.enter() {
 		return StepUp{}, draining()
 	}
@@ -80,7 +80,7 @@ func (w *Worker) cancelOnce(ctx context.Context, h *held) error {
 	w.serving.Go(func() {
 		defer w.caught()
 		defer w.forget(s)
-		ctx := context.WithoutCancel(ctx)
+		ctx := w.met.join(context.WithoutCancel(ctx), s, time.Now())
 		err := w.finish(ctx, s, verdict{state: Cancelled, reason: Reason{Code: CancelledCode}}, nil)
 		if err == nil {
 			err = w.deliver(ctx, s)

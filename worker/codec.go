@@ -45,10 +45,14 @@ func flag(b bool) string {
 
 // fields is a new record as field and value pairs.
 func (r *record) fields() []any {
-	return []any{
+	fields := []any{
 		"cal", r.Caller, "prov", r.Provider, "st", string(r.State), "cre", ms(r.Created), "own", "", "gen", 0,
 		"iv", r.Interval.Milliseconds(), "nb", 0, "mem", r.Member, "hk", strings.Join(r.Hooks, " "),
 	}
+	if r.Trace != "" {
+		fields = append(fields, "tp", r.Trace)
+	}
+	return fields
 }
 
 // finalFields is what the final state changes.
@@ -78,7 +82,7 @@ func decodeRecord(id string, h map[string]string) (r record, ok bool) {
 		Reason:  Reason{Code: h["code"], ProviderError: h["perr"], TraceID: h["tr"]},
 		Created: fromMS(h["cre"]), Expires: fromMS(h["exp"]), Completed: fromMS(h["com"]), Purged: fromMS(h["pur"]),
 		Owner: shared(h["own"]), NotBefore: fromMS(h["nb"]), Ambiguous: h["amb"] == "1",
-		PendingAt: fromMS(h["pa"]), RawAt: fromMS(h["ra"]), Tombstone: h["end"], Member: h["mem"], Hooks: strings.Fields(shared(h["hk"])),
+		PendingAt: fromMS(h["pa"]), RawAt: fromMS(h["ra"]), Tombstone: h["end"], Member: h["mem"], Trace: h["tp"], Hooks: strings.Fields(shared(h["hk"])),
 	}
 	r.Gen, _ = strconv.ParseInt(h["gen"], 10, 64)
 	iv, _ := strconv.ParseInt(h["iv"], 10, 64)

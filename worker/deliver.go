@@ -88,11 +88,12 @@ func (e *endpointSlots) take(name string, wait time.Duration, draining <-chan st
 // step-up stays owned until the round is stored, so if we die in between, the
 // next owner sends the same bytes under the same id again.
 func (w *Worker) deliver(ctx context.Context, s *session) error {
+	w.ended(s)
 	if _, due := s.nextDelivery(); !due && s.Acked == "" {
 		return nil // the final script let it go
 	}
 	w.renew(s)
-	ctx, span := w.met.span(ctx, "stepup.deliver", &s.record)
+	ctx, span := w.met.span(ctx, "stepup.deliver", about(&s.record))
 	defer span.End()
 	failpoint("round.send")
 	before := slices.Clone(s.Deliveries)
@@ -109,7 +110,7 @@ func (w *Worker) deliver(ctx context.Context, s *session) error {
 	w.noteRound(ctx, &s.record, before)
 	if at, due := s.nextSend(); due {
 		if err := w.queue.wake(ctx, s.ID, wakes, s.State, at); err != nil {
-			w.log.Warn("delivery not queued; the sweeper will wake it", "id", s.ID, "error", err)
+			w.log.WarnContext(ctx, "delivery not queued; the sweeper will wake it", "id", s.ID, "error", err)
 		}
 	}
 	return nil
@@ -222,7 +223,7 @@ func (w *Worker) attempt(ctx context.Context, s *session, d *Delivery) {
 		return
 	}
 	if err != nil {
-		w.log.Error("event body missing or unreadable", "alarm", true, "id", s.ID, "event", d.Event, "error", err)
+		w.log.ErrorContext(ctx, "event body missing or unreadable", "alarm", true, "id", s.ID, "event", d.Event, "error", err)
 		d.Until = 0 // never sent, given up at the end of the round
 		return
 	}
@@ -231,12 +232,13 @@ func (w *Worker) attempt(ctx context.Context, s *session, d *Delivery) {
 }
 
 func (w *Worker) noteAttempt(ctx context.Context, s *session, d *Delivery, a webhook.Attempt) {
+	w.met.attempted(ctx, &s.record, d, a)
 	d.Attempts++
 	d.Last = a.Status
 	keys := strings.Join(a.KeyIDs, " ")
 	d.log(attempt{At: time.Now().Add(-a.Duration).UnixMilli(), Took: a.Duration.Milliseconds(), Status: a.Status, Why: a.Reason, Keys: keys})
-	w.met.attempted(ctx, a)
-	level := w.log.Info
+	w.pulse.attempted(s.Caller, d.Webhook, a)
+	level := w.log.InfoContext
 	switch a.Outcome {
 	case webhook.Delivered:
 		d.Status, d.Next = DeliveryDelivered, 0
@@ -246,9 +248,9 @@ func (w *Worker) noteAttempt(ctx context.Context, s *session, d *Delivery, a web
 		d.Tries++
 		gap := max(webhook.Gap(d.Tries, mrand.Float64()), a.RetryAfter)
 		d.Next = time.Now().Add(gap).UnixMilli() + 1 // never early by a rounding
-		level = w.log.Warn
+		level = w.log.WarnContext
 	}
-	level("webhook attempt", "id", s.ID, "caller", s.Caller, "webhook", d.Webhook, "event", d.Event, "type", d.Type,
+	level(ctx, "webhook attempt", "id", s.ID, "caller", s.Caller, "webhook", d.Webhook, "event", d.Event, "type", d.Type,
 		"attempt", d.Attempts, "status", a.Status, "outcome", d.Status, "took_ms", a.Duration.Milliseconds(), "why", a.Reason, "keys", keys)
 }
 
@@ -307,6 +309,6 @@ func (w *Worker) wakeDelivery(ctx context.Context, r *record) {
 		return
 	}
 	if err := w.queue.wake(ctx, r.ID, "f"+opID(), r.State, time.Time{}); err != nil {
-		w.log.Warn("delivery not queued; the sweeper will wake it", "id", r.ID, "error", err)
+		w.log.WarnContext(ctx, "delivery not queued; the sweeper will wake it", "id", r.ID, "error", err)
 	}
 }

@@ -163,6 +163,11 @@ func (d *Delivery) log(a attempt) {
 	}
 }
 
+// tookBefore reports whether the webhook has taken the event already.
+func (d *Delivery) tookBefore() bool {
+	return slices.ContainsFunc(d.Log, func(a attempt) bool { return a.Why == "" })
+}
+
 // keys are those of the last attempt.
 func (d *Delivery) keys() string {
 	for i := len(d.Log) - 1; i >= 0; i-- {

@@ -37,7 +37,7 @@ func (w *Worker) finish(ctx context.Context, s *session, v verdict, identity *Id
 			return err
 		}
 		if !mine {
-			w.alarm("the provider's ID token was accepted before, for another step-up", s)
+			w.alarm(ctx, "the provider's ID token was accepted before, for another step-up", s)
 			v, identity = verdict{state: Failed, reason: Reason{Code: TokenMismatch}}, nil
 		}
 	}
@@ -45,6 +45,8 @@ func (w *Worker) finish(ctx context.Context, s *session, v verdict, identity *Id
 	w.renew(s)
 	before := s.record
 	e := w.conclude(s, v, identity)
+	ctx, span := w.met.final(ctx, &s.record)
+	defer span.End()
 	op := opID()
 	failpoint("final.store")
 	err := w.stubborn(ctx, &before, func() error { return w.store.final(ctx, &s.record, op, e) })
@@ -227,7 +229,8 @@ func (w *Worker) settled(ctx context.Context, s *session) error {
 // line, the audit line.
 func (w *Worker) concluded(ctx context.Context, s *session) {
 	w.met.finals.Add(ctx, 1, ofState(s.Provider, s.State))
-	w.log.Info("step-up final", "id", s.ID, "caller", s.Caller, "provider", s.Provider, "status", s.State,
+	w.pulse.final(s.State)
+	w.log.InfoContext(ctx, "step-up final", "id", s.ID, "caller", s.Caller, "provider", s.Provider, "status", s.State,
 		"reason", s.Reason.Code, "provider_trace_id", s.Reason.TraceID, "took_ms", s.Completed.Sub(s.Created).Milliseconds())
 	w.noteFinal(s)
 }

@@ -44,11 +44,11 @@ func (w *Worker) checkRedis(ctx context.Context) error {
 }
 
 func (w *Worker) checkClock(ctx context.Context) error {
-	theirs, err := w.opts.Store.Time(ctx).Result()
+	d, err := w.redisAhead(ctx)
 	if err != nil {
-		return fmt.Errorf("reading Redis's clock: %w", err)
+		return err
 	}
-	if d := time.Until(theirs); d.Abs() > clockSkew {
+	if d.Abs() > clockSkew {
 		return fmt.Errorf("this machine and Redis differ by %v; set both by NTP", d.Abs().Round(time.Second))
 	}
 	return nil

@@ -10,8 +10,8 @@ import (
 
 // Key layout. Everything that one script touches shares a hash tag, and with it
 // a slot of Redis Cluster: a step-up's keys carry its shard's tag, which is also
-// the asynq queue's name; leases and inboxes carry {w}, person limits {p<n>}, limits
-// of callers {c:<caller>}.
+// the asynq queue's name; leases, inboxes and what operators are told carry {w}, person
+// limits {p<n>}, limits of callers {c:<caller>}.
 //
 // A step-up in flight is its record (codec.go), its prompt, its idempotency entry, a
 // field of its person's limit, and its id in `open`, in its owner's set and, if its
@@ -24,7 +24,7 @@ const (
 	keyWorkers  = prefix + "{w}:workers"
 	keyShards   = prefix + "{w}:shards"
 	keyReady    = prefix + "{w}:ready"
-	finalTopic  = prefix + "final" // publishes the ids of step-ups that became final, and the topics of queues that grew
+	finalTopic  = prefix + "final" // publishes the ids of step-ups that became final or are sent again, and the topics of queues that grew
 	deliverName = "deliver"        // the queue of later deliveries
 )
 
@@ -36,6 +36,13 @@ func keyOwned(shard int, w string) string { return slot(shard) + "owned:" + w }
 func keyOwners(shard int) string          { return slot(shard) + "owners" } // whoever may have an owned set
 func keyWaited(shard int) string          { return slot(shard) + "waited" } // written so that WAIT waits
 func keyInbox(w string) string            { return prefix + "{w}:inbox:" + w }
+
+// keyTold is what the process with that lease told its operators last.
+func keyTold(lease string) string { return prefix + "{w}:told:" + lease }
+
+// keyMinute is what all processes counted in a minute: a field for each of them, with all
+// that it counted, so that a write that is repeated counts nothing twice.
+func keyMinute(n int64) string { return prefix + "{w}:minute:" + strconv.FormatInt(n, 10) }
 
 func keyRecord(id string) string   { return keyOf(id, "su:") }
 func keyPrompt(id string) string   { return keyOf(id, "q:") }      // sealed, while it is not final

@@ -75,7 +75,7 @@ func (w *Worker) uncount(ctx context.Context, c *create) {
 		return w.stands(ctx, c.person, c.rec.Member, askTime, "unsent")
 	})
 	if err != nil {
-		w.log.Warn("person limit not freed; it lapses by itself", "id", c.rec.ID, "error", err)
+		w.log.WarnContext(ctx, "person limit not freed; it lapses by itself", "id", c.rec.ID, "error", err)
 	}
 }
 
@@ -93,7 +93,7 @@ func (s *Settings) person(provider string, q *Question) string {
 // freePerson takes a push back that was not made.
 func (w *Worker) freePerson(ctx context.Context, c *create) {
 	if err := w.opts.Store.HDel(ctx, c.person, c.rec.Member).Err(); err != nil {
-		w.log.Warn("person limit not freed; it lapses by itself", "id", c.rec.ID, "error", err)
+		w.log.WarnContext(ctx, "person limit not freed; it lapses by itself", "id", c.rec.ID, "error", err)
 	}
 }
 
@@ -112,6 +112,6 @@ func (w *Worker) freeTwin(ctx context.Context, c *create, first string) {
 // freeSlot frees the person for the next push; the push stays counted in its hour.
 func (w *Worker) freeSlot(ctx context.Context, person string, r *record) {
 	if err := w.stands(ctx, person, r.Member, 0, "answered"); err != nil {
-		w.log.Warn("person limit not freed; it lapses by itself", "id", r.ID, "error", err)
+		w.log.WarnContext(ctx, "person limit not freed; it lapses by itself", "id", r.ID, "error", err)
 	}
 }

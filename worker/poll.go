@@ -8,8 +8,10 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"github.com/cenkalti/backoff/v4"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // session is one step-up in the hands of this process. Only the goroutine that
@@ -28,10 +30,14 @@ type session struct {
 	// with the first one we get.
 	owed time.Duration
 
-	under  string      // the id it is held under, "" while it is let go; for others, under the worker's mutex
-	timer  *time.Timer // of the one goroutine that waits
+	place  unique.Handle[place] // where it belongs, while it is not final; for others, under the worker's mutex
+	since  int64                // when it was created, ms; as place
+	under  string               // the id it is held under, "" while it is let go; for others, under the worker's mutex
+	timer  *time.Timer          // of the one goroutine that waits
 	signal *signal
-	call   atomic.Pointer[call] // while the provider has a poll of ours
+
+	polling []trace.SpanStartOption // of each poll's span; nil: it is not traced
+	call    atomic.Pointer[call]    // while the provider has a poll of ours
 }
 
 // cancel asks the owner to end the step-up as cancelled.
@@ -57,10 +63,12 @@ func (w *Worker) work(ctx context.Context, id string) {
 	}
 	defer w.serving.Done()
 	defer w.caught()
+	began := time.Now()
 	s := w.taken(ctx, id)
 	if s == nil {
 		return
 	}
+	ctx = w.met.join(ctx, s, began)
 	var err error
 	defer w.forget(s)
 	if !s.State.Final() {
@@ -103,9 +111,9 @@ func (w *Worker) notTaken(ctx context.Context, id string, err error) {
 	switch {
 	case errors.Is(err, errGone), errors.Is(err, errFence), errors.Is(err, errDrain), ctx.Err() != nil:
 	case errors.Is(err, errNoProvider), errors.Is(err, errNoKey):
-		w.log.Warn("step-up left to another process", "id", id, "error", err)
+		w.log.WarnContext(ctx, "step-up left to another process", "id", id, "error", err)
 	default:
-		w.log.Error("step-up not taken; it will be woken again", "id", id, "error", err)
+		w.log.ErrorContext(ctx, "step-up not taken; it will be woken again", "id", id, "error", err)
 	}
 }
 
@@ -119,7 +127,7 @@ func (w *Worker) leave(ctx context.Context, s *session, err error) {
 		// What the provider said may be in this process alone: whoever comes next
 		// must not take its silence for an answer.
 		s.Ambiguous, s.PendingAt = true, time.Time{}
-		w.log.Error("step-up let go; it will be woken again", "id", s.ID, "error", err)
+		w.log.ErrorContext(ctx, "step-up let go; it will be woken again", "id", s.ID, "error", err)
 	}
 	w.holds(s, "")
 	failpoint("release.store")
@@ -137,11 +145,11 @@ func (w *Worker) leave(ctx context.Context, s *session, err error) {
 	case err != nil:
 		// Still on our name: the comparison of owned with run lets it go, or our
 		// death does.
-		w.log.Error("step-up not released", "id", s.ID, "error", err)
+		w.log.ErrorContext(ctx, "step-up not released", "id", s.ID, "error", err)
 		return
 	}
 	if err := w.queue.wake(ctx, s.ID, wakes, s.State, time.Time{}); err != nil {
-		w.log.Warn("step-up not queued; the sweeper will wake it", "id", s.ID, "error", err)
+		w.log.WarnContext(ctx, "step-up not queued; the sweeper will wake it", "id", s.ID, "error", err)
 	}
 }
 
@@ -166,7 +174,7 @@ func (w *Worker) follow(ctx context.Context, s *session) error {
 		}
 		v := settle(&s.record, *a, time.Now(), s.hold())
 		if v.alarm != "" {
-			w.alarm(v.alarm, s)
+			w.alarm(ctx, v.alarm, s)
 		}
 		w.troubles.note(w.log, s.Provider, v.failing, a.err)
 		if v.state != Pending {
@@ -255,9 +263,9 @@ func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
 	got := make(chan answer, 1)
 	ctx, cut := context.WithCancel(ctx)
 	s.call.Store(&call{s.Owner, max(s.Interval, s.hold()), cut})
-	ctx, span := w.met.span(ctx, "stepup.poll", &s.record)
-	owner := s.Owner
-	w.crew.do(func() {
+	owner, sent, inHand, late, polling := s.Owner, s.sentAt, s.asked.Raw != "", s.sentAt.Sub(s.NotBefore), s.polling
+	w.crew.do(func() { // telemetry too: it needs a deep stack
+		ctx, span := w.met.span(ctx, "stepup.poll", polling...)
 		defer span.End()
 		defer cut()
 		a := answer{err: errNotSent}
@@ -266,6 +274,10 @@ func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
 		if id, ok, _ := w.lease.holder(); ok && id == owner {
 			a = answerOf(ctx, provider, &s.asked)
 			w.met.polled(ctx, name, a)
+			if !inHand {
+				w.met.late(ctx, name, late)
+				w.pulse.answered(name, wayPoll, time.Since(sent), a.err)
+			}
 		}
 		s.call.Store(nil)
 		got <- a
@@ -376,7 +388,7 @@ func (s *session) unseal(field string, v any) error {
 	return s.set.Sealer.unsealJSON(&s.record, field, s.personal[field], v)
 }
 
-func (w *Worker) alarm(what string, s *session) {
-	w.met.alarms.Add(context.Background(), 1, ofProvider(s.Provider))
-	w.log.Error(what, "alarm", true, "id", s.ID, slog.String("provider", s.Provider))
+func (w *Worker) alarm(ctx context.Context, what string, s *session) {
+	w.met.alarms.Add(ctx, 1, ofProvider(s.Provider))
+	w.log.ErrorContext(ctx, what, "alarm", true, "id", s.ID, slog.String("provider", s.Provider))
 }

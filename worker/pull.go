@@ -190,11 +190,11 @@ func (w *Worker) openQueued(ctx context.Context, caller, hook string, found []qu
 		switch _, before := closed[q.shard]; {
 		case err == nil:
 		case !errors.Is(err, errNoKey):
-			w.log.Error("event left out of what is pulled", "alarm", true, "id", id, "event", q.event, "error", err)
+			w.log.ErrorContext(ctx, "event left out of what is pulled", "alarm", true, "id", id, "event", q.event, "error", err)
 			continue
 		case !before:
 			closed[q.shard] = q.at
-			w.log.Warn("event left to another process", "id", id, "event", q.event, "error", err)
+			w.log.WarnContext(ctx, "event left to another process", "id", id, "event", q.event, "error", err)
 			continue
 		default:
 			continue
@@ -283,7 +283,7 @@ func (w *Worker) acknowledge(ctx context.Context, caller, event string) (bool, e
 		})
 		switch {
 		case err == nil:
-			w.log.Info("event acknowledged", "id", id, "caller", caller, "webhook", d.Webhook, "event", event, "type", d.Type)
+			w.log.InfoContext(ctx, "event acknowledged", "id", id, "caller", caller, "webhook", d.Webhook, "event", event, "type", d.Type)
 			if !noted {
 				w.noteRound(ctx, r, before)
 			}

@@ -20,8 +20,13 @@ const changeAgain = 200 * time.Millisecond
 
 // Redeliver sends the webhooks of a final step-up again: the same ids, the same
 // bytes. What is gone cannot be sent: result_gone.
-func (w *Worker) Redeliver(ctx context.Context, caller, id string) (v StepUp, err error) {
-	defer func() { w.noteWish(whatRedeliver, caller, id, &v, err) }()
+func (w *Worker) Redeliver(ctx context.Context, caller, id string) (StepUp, error) {
+	return w.redeliver(ctx, w.by(), caller, id)
+}
+
+// redeliver is Redeliver by whoever acts.
+func (w *Worker) redeliver(ctx context.Context, by, caller, id string) (v StepUp, err error) {
+	defer func() { w.noteWish(whatRedeliver, by, caller, id, &v, err) }()
 	ctx, cancel := context.WithTimeout(ctx, changeWithin)
 	defer cancel()
 	for {
@@ -80,7 +85,7 @@ func (w *Worker) resend(ctx context.Context, set *Settings, h *held, wanted func
 		return nil
 	}
 	if err := w.queue.wake(ctx, h.ID, wakes, h.State, time.Time{}); err != nil {
-		w.log.Warn("delivery not queued; the sweeper will wake it", "id", h.ID, "error", err)
+		w.log.WarnContext(ctx, "delivery not queued; the sweeper will wake it", "id", h.ID, "error", err)
 	}
 	return nil
 }
@@ -195,7 +200,7 @@ func (w *Worker) resendFailing(ctx context.Context, set *Settings, caller, id st
 	}
 	err = w.resend(ctx, set, h, wanted)
 	if err == nil {
-		w.noteWish(whatRedeliver, caller, id, &StepUp{Provider: h.Provider}, nil)
+		w.noteWish(whatRedeliver, w.by(), caller, id, &StepUp{Provider: h.Provider}, nil)
 	}
 	return err
 }
@@ -241,12 +246,7 @@ func (w *Worker) Attempts(ctx context.Context, caller, id string) ([]AttemptLog,
 	if err != nil {
 		return nil, err
 	}
-	all := []AttemptLog{}
-	for i := range h.Deliveries {
-		all = append(all, h.Deliveries[i].attempts()...)
-	}
-	slices.SortStableFunc(all, func(a, b AttemptLog) int { return a.At.Compare(b.At.Time) })
-	return all[max(0, len(all)-attemptsMost):], nil
+	return h.attempts(), nil
 }
 
 // attempts is the log as callers see it.

@@ -42,9 +42,15 @@ func newReplicas(want int, log *slog.Logger) (*replicas, error) {
 	}
 	r := &replicas{want: want, longest: waitLongest, log: log, intents: make(chan struct{}, waitIntents)}
 	var err error
-	r.unconfirmed, err = otel.Meter("stepup/worker").Int64Counter("stepup.replicas.unconfirmed",
+	r.unconfirmed, err = otel.Meter("stepup").Int64Counter("stepup.replicas.unconfirmed",
 		metric.WithDescription("Writes that too few replicas confirmed in time, by what was written."))
-	return r, err
+	if err != nil {
+		return nil, err
+	}
+	for _, what := range []string{writesIntent, writesHandle, writesFinal} { // the first one is then seen as an increase
+		r.unconfirmed.Add(context.Background(), 0, written(what))
+	}
+	return r, nil
 }
 
 // intent runs the script that puts an intent on record. An intent that is not
@@ -66,7 +72,7 @@ func (s *store) intent(ctx context.Context, shard int, keys []string, args ...an
 	if failed != nil || err == nil || entry != "" { // what was there before need not be kept
 		return entry, failed
 	}
-	s.replicas.count(ctx, "intent")
+	s.replicas.count(ctx, writesIntent)
 	return "", err
 }
 
@@ -103,7 +109,18 @@ func (s *store) learnt(ctx context.Context, what string, shard int, sc *redis.Sc
 }
 
 func (r *replicas) count(ctx context.Context, what string) {
-	r.unconfirmed.Add(ctx, 1, metric.WithAttributes(attribute.String("write", what)))
+	r.unconfirmed.Add(ctx, 1, written(what))
+}
+
+// The writes that cannot be had again.
+const (
+	writesIntent = "intent"
+	writesHandle = "auth_req_id"
+	writesFinal  = "final"
+)
+
+func written(what string) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("write", what))
 }
 
 // confirmed runs a script and waits for replicas. The script's own fault, if any,

@@ -208,7 +208,8 @@ type rig struct {
 
 	cut     *cut
 	named   *named
-	another func() *rig // a second worker on the same Redis, provider and receiver
+	another func() *rig     // a second worker on the same Redis, provider and receiver
+	beside  func(Role) *rig // the same in another role
 }
 
 // newRig starts a worker on the Redis that dial names. change may alter options and settings.
@@ -274,11 +275,14 @@ func (r *rig) start(o redis.Options, opts Options) {
 	// Not a sync.OnceFunc: waiting for a mutex does not let a bubble's time go on.
 	r.stop = func() { cancel(); <-done }
 	t.Cleanup(r.stop)
-	r.another = func() *rig {
+	r.beside = func(role Role) *rig {
 		twin := &rig{t: t, provider: r.provider, receiver: r.receiver, set: r.set}
+		opts := opts
+		opts.Role = role
 		twin.start(o, opts)
 		return twin
 	}
+	r.another = func() *rig { return r.beside(opts.Role) }
 }
 
 // testLog shows the worker's log when a test fails.

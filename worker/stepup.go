@@ -159,6 +159,7 @@ type record struct {
 	Member     string     // this push among its person's few
 	Hooks      []string   // names of the webhooks that the step-up was created with
 	Deliveries []Delivery // once it is final
+	Trace      string     // the sampled trace that it was created in, see traceOf; else empty
 	Acked      string     // acknowledgements that came while somebody sent, see acknowledgement
 }
 

@@ -51,6 +51,7 @@ var (
 	scriptPersons   = script("persons")
 	scriptLeases    = script("leases")
 	scriptOverdue   = script("overdue")
+	scriptRoster    = script("roster")
 )
 
 // How long things are kept.
@@ -174,7 +175,7 @@ func (s *store) idempotent(ctx context.Context, shard int, idem string) (*existi
 // asked records that the provider took the question, and the answer to the caller,
 // which is sealed and so never the same twice: a repeat is known by it.
 func (s *store) asked(ctx context.Context, r *record, idem string, e existing, sealed string) error {
-	return s.learnt(ctx, "auth_req_id", r.shard(), scriptAsked, []string{keyRecord(r.ID), keyOpen(r.shard()), keyPrompt(r.ID), keyIdem(r.shard(), idem)},
+	return s.learnt(ctx, writesHandle, r.shard(), scriptAsked, []string{keyRecord(r.ID), keyOpen(r.shard()), keyPrompt(r.ID), keyIdem(r.shard(), idem)},
 		e.String(), r.ID, (2 * time.Second).Milliseconds(), (max(0, time.Until(r.Expires)) + keepPersonal).Milliseconds(), ms(r.Expires), r.Interval.Milliseconds(), msUp(r.NotBefore), sealed)
 }
 
@@ -270,7 +271,7 @@ func (s *store) final(ctx context.Context, r *record, op string, e ending) error
 	args = append(append(args, len(e.personal)), e.personal...)
 	shard := r.shard()
 	keys := []string{keyRecord(r.ID), keyOpen(shard), keyPersonal(r.ID), keyEvents(r.ID), keyOwned(shard, r.Owner), keyDue(shard), keyPrompt(r.ID)}
-	return s.learnt(ctx, "final", shard, scriptFinal, append(keys, queues...), append(args, e.events...)...)
+	return s.learnt(ctx, writesFinal, shard, scriptFinal, append(keys, queues...), append(args, e.events...)...)
 }
 
 // woken is what a wake-up found.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unique"
 )
 
 // errNoProvider: this process's configuration lacks the record's provider.
@@ -63,12 +64,12 @@ func (w *Worker) own(ctx context.Context, set *Settings, r *record) (*session, e
 		s.owed = slowDownStep
 	}
 	if err := w.unseal(s); err != nil && !(s.State.Final() && errors.Is(err, errNoKey)) { // a delivery needs no more than its event
-		w.alarm("sealed fields of a step-up are missing or do not open", s)
+		w.alarm(ctx, "sealed fields of a step-up are missing or do not open", s)
 		s.lost = true
 	}
 	w.remember(s)
 	if over.died {
-		w.log.Warn("step-up taken over from a process that died, or whose claim was forgotten", "id", h.ID, "former_owner", r.Owner)
+		w.log.WarnContext(ctx, "step-up taken over from a process that died, or whose claim was forgotten", "id", h.ID, "former_owner", r.Owner)
 	}
 	return s, nil
 }
@@ -159,10 +160,11 @@ func (w *Worker) giveUpAsking(ctx context.Context, set *Settings, h *held) error
 		return errFence
 	}
 	s := &session{held: h, set: set, signal: newSignal()}
+	ctx = w.met.join(ctx, s, time.Now())
 	if err := s.unsealFace(); errors.Is(err, errNoKey) {
 		return err // left to a process that has it
 	} else if err != nil {
-		w.alarm("sealed fields of a step-up are missing or do not open", s)
+		w.alarm(ctx, "sealed fields of a step-up are missing or do not open", s)
 	}
 	if err := w.finish(ctx, s, verdict{state: Unknown, reason: Reason{Code: InitiationUnknown}}, nil); err != nil {
 		return fmt.Errorf("ending an intent: %w", err)
@@ -194,6 +196,16 @@ func (w *Worker) remember(s *session) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.sessions[s.ID], s.under = s, s.Owner
+	if !s.State.Final() {
+		s.place, s.since = unique.Make(place{s.Provider, s.Caller}), ms(s.Created)
+	}
+}
+
+// ended notes that a session's step-up is final: it is in flight no more.
+func (w *Worker) ended(s *session) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s.place = unique.Handle[place]{}
 }
 
 func (w *Worker) forget(s *session) {

@@ -135,6 +135,8 @@ type Worker struct {
 	slots    endpointSlots
 	gates    gates
 	troubles troubles
+	pulse    pulse
+	hour     hour // for the overview
 }
 
 // New prepares a Worker. It does not touch Redis: Run does.
@@ -144,7 +146,7 @@ func New(o Options, s Settings) (*Worker, error) {
 	}
 	w := &Worker{
 		opts: o, log: o.Log, store: store{rdb: o.Store, shards: o.Shards}, lease: newLease(o.Lease, o.Role),
-		crew: newCrew(), draining: make(chan struct{}), sessions: map[string]*session{},
+		crew: newCrew(), draining: make(chan struct{}), sessions: map[string]*session{}, pulse: newPulse(),
 		audit: cmp.Or(o.Audit, &Audit{}),
 	}
 	var err error
@@ -155,6 +157,7 @@ func New(o Options, s Settings) (*Worker, error) {
 		return nil, err
 	}
 	w.Reload(s)
+	w.met.begin(context.Background(), &s)
 	w.queue = newQueue(o, w)
 	return w, nil
 }
@@ -172,6 +175,11 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 		return err
 	}
+	forget, err := w.observe()
+	if err != nil {
+		return err
+	}
+	defer forget()
 	w.swept.Store(time.Now().UnixMilli())
 	// The lease outlives ctx: it is needed for as long as the drain takes.
 	live, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -183,6 +191,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	background.Go(func() { w.guard(live) })
 	background.Go(func() { w.listen(live) })
 	background.Go(func() { w.sweep(live) })
+	background.Go(func() { w.watchClocks(live) })
+	background.Go(func() { w.tell(live) })
 	if w.opts.Role != RoleAPI {
 		if err := w.queue.start(ctx); err != nil {
 			stop()

@@ -19,6 +19,7 @@ type bench struct {
 	store   *redisStore
 	target  target
 	program *program // the service, when it has a process of its own and runs
+	environ []string // of that process, beside ours
 	say     func(format string, args ...any)
 	errs    io.Writer // of other processes of the run
 

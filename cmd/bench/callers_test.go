@@ -190,6 +190,9 @@ func TestEdge(t *testing.T) {
 		{"endpoints", "-endpoints -interval 1s -for 1s -program " + binary, 1, map[string]func(float64) bool{
 			"webhooks": positive, rowMissing: none, rowBesideBad: positive,
 		}},
+		{"telemetry", "-telemetry -n 50 -interval 1s -for 1s -program " + binary, 1, map[string]func(float64) bool{
+			"polls": func(v float64) bool { return v >= 50 }, "polls traced, %": func(v float64) bool { return v >= 0 },
+		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -3,8 +3,8 @@
 // polls were, how long an approval takes to become a webhook, and what a step-up in flight weighs. With -baseline the same
 // provider is then polled by the least code that could do it, one goroutine a step-up and no storage, and with -naive by what a first
 // reader of the libraries' pages would write; the table has the ratios. With -creates the creates are measured instead of the polls, with
-// -callers and -slow the program's HTTP edge, with -records a caller's long list, with -webhooks and -endpoints its deliveries, and -report
-// runs the whole set and writes deploy/PERFORMANCE.md.
+// -callers and -slow the program's HTTP edge, with -records a caller's long list, with -webhooks and -endpoints its deliveries, with
+// -telemetry what traces and metrics cost, and -report runs the whole set and writes deploy/PERFORMANCE.md.
 //
 // What is measured is wired as `stepup serve` wires it, or is that program. Everything is on loopback and ends by itself.
 package main
@@ -37,7 +37,7 @@ Keeps step-ups in flight against a simulated provider and prints what polling th
 
 With -creates a run is: creates with 1, 8, 32 and 128 callers side by side, each -for; nothing is polled meanwhile.
 
--callers, -slow, -webhooks and -endpoints build the program and run it in a process of its own, between a load generator with a webhook
+-callers, -slow, -webhooks, -endpoints and -telemetry build the program and run it in a process of its own, between a load generator with a webhook
 receiver (this process), the simulated provider and Redis. For the first two /bc-auth takes 50 ms. Requests are due at moments that were
 fixed before, and a time counts from that moment: who waits behind a slow answer has waited. What the provider itself took, by its own
 clock, is taken off.
@@ -51,6 +51,7 @@ clock, is taken off.
   -webhooks   -n step-ups approved all at once, then 200 a second for -for: without a webhook, with one signed by v1, by v1 and v1a, and
               encrypted; each beside a sender that keeps nothing, in a process of its own, to the same receiver
   -endpoints  50 callers with a webhook each, without and with three that misbehave, in turns, -for each after half as long to warm up
+  -telemetry  two services side by side with -n step-ups in flight each, without traces and metrics and with all of them, -for
 
 Lateness is taken at the provider, the same way for both: arrival - (previous answer + interval), in that process's clock.
 An approval counts from the moment the provider answers with tokens. CPU is user + system time. Commands that Redis runs
@@ -69,6 +70,7 @@ Examples:
   go run ./cmd/bench -records -n 100000 -for 3s
   go run ./cmd/bench -webhooks -n 10000 -for 15s
   go run ./cmd/bench -endpoints -for 15s
+  go run ./cmd/bench -telemetry -n 2500 -for 30s
   go run ./cmd/bench -report deploy/PERFORMANCE.md
   go run ./cmd/bench -report deploy/PERFORMANCE.md -section callers
   go run ./cmd/bench -n 50000 -engine -cpuprofile cpu.pprof
@@ -92,6 +94,7 @@ type settings struct {
 	records    bool
 	webhooks   bool
 	endpoints  bool
+	telemetry  bool
 	program    string        // that serves; empty: built from the source
 	bcAuth     time.Duration // how long the simulated provider takes at least for it
 	tls        string        // HTTP version under TLS; empty: no TLS
@@ -159,6 +162,7 @@ func parse(args []string, errs io.Writer) (settings, error) {
 	f.BoolVar(&s.records, "records", false, "measure creates and lists of a caller that has -n step-ups")
 	f.BoolVar(&s.webhooks, "webhooks", false, "measure deliveries, beside a plain sender")
 	f.BoolVar(&s.endpoints, "endpoints", false, "measure what bad endpoints cost the others")
+	f.BoolVar(&s.telemetry, "telemetry", false, "measure what traces and metrics cost a poll")
 	f.StringVar(&s.program, "program", "", "the `file` of the stepup program, where it has a process of its own (default: built from the source)")
 	f.StringVar(&s.tls, "tls", "", "speak with the simulated provider by TLS and this version of HTTP: 1.1 or 2 (default: HTTP/1.1 without TLS)")
 	f.StringVar(&s.format, "format", "text", "of the tables: text, markdown or json")
@@ -191,16 +195,16 @@ func (s settings) check(rest []string) error {
 	no(len(rest) > 0, "there are only flags; -h shows them")
 	no(s.engine && (s.naive || s.tls != ""), "-naive and -tls have no meaning with -engine")
 	modes := 0
-	for _, mode := range []bool{s.creates, s.callers, s.slow, s.records, s.webhooks, s.endpoints} {
+	for _, mode := range []bool{s.creates, s.callers, s.slow, s.records, s.webhooks, s.endpoints, s.telemetry} {
 		if mode {
 			modes++
 		}
 	}
-	no(modes > 1, "-creates, -callers, -slow, -records, -webhooks and -endpoints are runs of their own")
+	no(modes > 1, "-creates, -callers, -slow, -records, -webhooks, -endpoints and -telemetry are runs of their own")
 	no(modes > 0 && (s.baseline || s.naive), "-baseline and -naive compare polls, nothing else")
-	apart := s.callers || s.slow || s.webhooks || s.endpoints
-	no(apart && s.engine, "-callers, -slow, -webhooks and -endpoints need a provider to speak with")
-	no(apart && s.cpuprofile+s.memprofile != "", "the service has a process of its own with -callers, -slow, -webhooks and -endpoints, which is not profiled")
+	apart := s.callers || s.slow || s.webhooks || s.endpoints || s.telemetry
+	no(apart && s.engine, "-callers, -slow, -webhooks, -endpoints and -telemetry need a provider to speak with")
+	no(apart && s.cpuprofile+s.memprofile != "", "the service has a process of its own with -callers, -slow, -webhooks, -endpoints and -telemetry, which is not profiled")
 	no(s.section != "" && !slices.ContainsFunc(sections, func(c section) bool { return c.name == s.section }), "-section must be polls, callers or webhooks")
 	no(s.tls != "" && s.tls != "1.1" && s.tls != "2", "-tls must be 1.1 or 2")
 	no(s.format != "text" && s.format != "markdown" && s.format != "json", "-format must be text, markdown or json")
@@ -231,6 +235,8 @@ func (s settings) bound() time.Duration {
 		phases = 3 * time.Duration(len(sendings()))
 	case s.endpoints:
 		phases = 4 * time.Duration(s.turns())
+	case s.telemetry:
+		phases = 3
 	case s.records:
 		phases = 6
 		return phases*s.steady + time.Duration(s.n)*2*time.Millisecond + 3*time.Minute
@@ -266,7 +272,7 @@ func run(ctx context.Context, s settings, out, progress io.Writer) error {
 	for _, mode := range []struct {
 		wanted bool
 		tables func(context.Context) (tables, error)
-	}{{s.creates, b.createTables}, {s.callers, b.callersTables}, {s.slow, b.slowTables}, {s.records, b.recordTables}, {s.webhooks, b.webhookTables}, {s.endpoints, b.endpointTables}} {
+	}{{s.creates, b.createTables}, {s.callers, b.callersTables}, {s.slow, b.slowTables}, {s.records, b.recordTables}, {s.webhooks, b.webhookTables}, {s.endpoints, b.endpointTables}, {s.telemetry, b.telemetryTables}} {
 		if mode.wanted {
 			tables, err := mode.tables(ctx)
 			return errors.Join(err, tables.print(out, s.format))

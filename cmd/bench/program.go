@@ -117,7 +117,7 @@ func (b *bench) startProgram(ctx context.Context, binary, dir string, accounts [
 	}
 	cmd := exec.Command(binary, "serve", "--config", filepath.Join(dir, "stepup.yaml"))
 	// The runtime tells the size of the heap at each collection.
-	cmd.Env = append(os.Environ(), "GODEBUG=gctrace=1")
+	cmd.Env = append(append(os.Environ(), "GODEBUG=gctrace=1"), b.environ...)
 	if err := p.launch(cmd, filepath.Join(dir, "service.log")); err != nil {
 		return nil, err
 	}

@@ -12,7 +12,14 @@ func (apikeyCmd) Help() string {
 	return `The first line is the key: give it to the caller, it is shown once and stored nowhere. The second line goes into the
 caller's api_keys_file, which then accepts the key (SIGHUP makes a running service read it).
 
-Example:
+Reads:
+  nothing
+
+Exit codes:
+  0  printed
+  2  wrong usage
+
+Examples:
   stepup apikey`
 }
 

@@ -34,6 +34,7 @@ const (
 	inLog      = "the log"
 	inSpans    = "the spans"
 	inCounts   = "the metrics"
+	inPage     = "/metrics"
 	inCommands = "the commands to Redis"
 	inKeys     = "Redis"
 	inAOF      = "Redis's append-only file"
@@ -66,7 +67,7 @@ type cage struct {
 	standard  *phones
 	late      *phones // its keys cannot be fetched at first
 	keysDown  sync.WaitGroup
-	telemetry *recorder
+	telemetry *collector
 	receivers *receivers
 
 	answers, problems, provider, commands, checked, admins logText
@@ -95,12 +96,13 @@ limits:
   per_person: {in_flight: 1, per_hour: 1000}
   per_caller: {rate: 5000, burst: 5000}
 audit_file: audit.jsonl
+telemetry: {otlp_endpoint: "%[8]s"}
 `
 
 // openCage starts everything.
 func openCage(t *testing.T) *cage {
 	t.Helper()
-	c := &cage{canaries: canaries{words: map[string]canary{}}, redisDir: t.TempDir(), telemetry: record(t)}
+	c := &cage{canaries: canaries{words: map[string]canary{}}, redisDir: t.TempDir(), telemetry: startCollector(t)}
 	c.world = &world{dir: t.TempDir(), log: &logText{}, hup: make(chan os.Signal), ended: make(chan error, 1)}
 	if _, err := newKeys(c.dir); err != nil {
 		t.Fatal(err)
@@ -123,7 +125,7 @@ func openCage(t *testing.T) *cage {
 	c.startRedis(t)
 	base := freePorts(t, 2)
 	apiAddr, adminAddr := fmt.Sprintf("127.0.0.1:%d", base), fmt.Sprintf("127.0.0.1:%d", base+1)
-	write(t, c.dir, configFile, fmt.Sprintf(cageConfig, apiAddr, adminAddr, c.node.Addr, c.singpass.url, c.standard.url, c.late.url, hooks.URL))
+	write(t, c.dir, configFile, fmt.Sprintf(cageConfig, apiAddr, adminAddr, c.node.Addr, c.singpass.url, c.standard.url, c.late.url, hooks.URL, c.telemetry.url))
 	c.bank.url, c.admin = "http://"+apiAddr, "http://"+adminAddr
 
 	ctx, stop := context.WithCancel(t.Context())

@@ -232,6 +232,16 @@ func (c *cage) misuse(t *testing.T) {
 	}
 }
 
+// metrics is what Prometheus gets.
+func (c *cage) metrics(t *testing.T) string {
+	t.Helper()
+	h, err := (bank{url: c.admin, key: strings.TrimSpace(c.read(t, "admin.token"))}).try(t, http.MethodGet, "/metrics", "")
+	if err != nil || h.status != http.StatusOK {
+		t.Fatalf("/metrics: %d, %v", h.status, err)
+	}
+	return string(h.body)
+}
+
 // mistakes are secrets in the wrong place of a configuration; each is checked, and read by the running service.
 func (c *cage) mistakes(t *testing.T) {
 	t.Helper()
@@ -256,6 +266,7 @@ func (c *cage) mistakes(t *testing.T) {
 		spoilt(configFile, "secrets_file: ledger.whsec", "secrets_file: "+strings.TrimSpace(good[webhookFile])),
 		spoilt(configFile, "url: \"redis://", "url: \"redis://user:"+c.word("a password in a URL")+"@"),
 		spoilt(configFile, "admin_token_file: admin.token", "admin_token: "+c.word("a token in the configuration")),
+		spoilt(configFile, "otlp_endpoint: \"http://", "otlp_endpoint: \"http://user:"+c.word("a password of a collector")+"@"),
 		spoilt(configFile, "limits:", "limits: {per_caller: \""+c.word("a limit that is none")+"\"}\nlimits:"),
 	} {
 		for name, content := range edit {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -12,16 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
-	metricnoop "go.opentelemetry.io/otel/metric/noop"
-	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // canaries are words that must be found nowhere but where they belong.
@@ -150,112 +140,4 @@ func TestEveryFormIsFound(t *testing.T) {
 	if found := c.search(sinks{"its place": word}); len(found) != 0 {
 		t.Errorf("found where it belongs: %v", found)
 	}
-}
-
-// recorder is telemetry as an exporter would get it: all names, attributes, events, errors and states of spans, and all
-// names and attributes of counters.
-type recorder struct {
-	spans, counts logText
-	off           atomic.Bool // what has taken a tracer keeps it
-}
-
-// record makes r the process's telemetry until the test ends.
-func record(t *testing.T) *recorder {
-	r := &recorder{}
-	otel.SetTracerProvider(tracers{r: r})
-	otel.SetMeterProvider(meters{r: r})
-	t.Cleanup(func() {
-		r.off.Store(true)
-		otel.SetTracerProvider(noop.NewTracerProvider())
-		otel.SetMeterProvider(metricnoop.NewMeterProvider())
-	})
-	return r
-}
-
-func (r *recorder) note(to *logText, what ...any) {
-	if !r.off.Load() {
-		fmt.Fprintln(to, what...)
-	}
-}
-
-func plain(attributes []attribute.KeyValue) (all []string) {
-	for _, a := range attributes {
-		all = append(all, string(a.Key)+"="+a.Value.String())
-	}
-	return all
-}
-
-type tracers struct {
-	noop.TracerProvider
-	r *recorder
-}
-
-func (p tracers) Tracer(name string, _ ...trace.TracerOption) trace.Tracer {
-	p.r.note(&p.r.spans, "tracer", name)
-	return tracer{r: p.r}
-}
-
-type tracer struct {
-	noop.Tracer
-	r *recorder
-}
-
-func (t tracer) Start(ctx context.Context, name string, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
-	c, parent := trace.NewSpanStartConfig(opts...), trace.SpanContextFromContext(ctx)
-	t.r.note(&t.r.spans, "span", name, plain(c.Attributes()), parent.TraceState().String())
-	for _, l := range c.Links() {
-		t.r.note(&t.r.spans, "link", plain(l.Attributes), l.SpanContext.TraceState().String())
-	}
-	s := &span{r: t.r, parent: parent}
-	return trace.ContextWithSpan(ctx, s), s
-}
-
-type span struct {
-	noop.Span
-	r      *recorder
-	parent trace.SpanContext
-}
-
-func (s *span) SpanContext() trace.SpanContext      { return s.parent }
-func (s *span) IsRecording() bool                   { return true }
-func (s *span) SetName(name string)                 { s.r.note(&s.r.spans, "name", name) }
-func (s *span) SetStatus(c codes.Code, text string) { s.r.note(&s.r.spans, "status", c, text) }
-func (s *span) SetAttributes(all ...attribute.KeyValue) {
-	s.r.note(&s.r.spans, "attributes", plain(all))
-}
-func (s *span) RecordError(err error, _ ...trace.EventOption) { s.r.note(&s.r.spans, "error", err) }
-func (s *span) AddLink(l trace.Link)                          { s.r.note(&s.r.spans, "link", plain(l.Attributes)) }
-func (s *span) AddEvent(name string, opts ...trace.EventOption) {
-	c := trace.NewEventConfig(opts...)
-	s.r.note(&s.r.spans, "event", name, plain(c.Attributes()))
-}
-
-type meters struct {
-	metricnoop.MeterProvider
-	r *recorder
-}
-
-func (p meters) Meter(string, ...metric.MeterOption) metric.Meter { return meter{r: p.r} }
-
-// meter knows counters alone: whoever uses another instrument panics here, and has to teach it to be read.
-type meter struct {
-	metric.Meter
-	r *recorder
-}
-
-func (m meter) Int64Counter(name string, opts ...metric.Int64CounterOption) (metric.Int64Counter, error) {
-	c := metric.NewInt64CounterConfig(opts...)
-	m.r.note(&m.r.counts, "counter", name, c.Description(), c.Unit())
-	return counter{r: m.r, name: name}, nil
-}
-
-type counter struct {
-	metricnoop.Int64Counter
-	r    *recorder
-	name string
-}
-
-func (c counter) Add(_ context.Context, n int64, opts ...metric.AddOption) {
-	set := metric.NewAddConfig(opts).Attributes()
-	c.r.note(&c.r.counts, c.name, n, plain(set.ToSlice()))
 }

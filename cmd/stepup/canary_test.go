@@ -65,6 +65,7 @@ func TestNothingPersonalIsTold(t *testing.T) {
 	rdb := c.client(t)
 	tasks := c.tasks(t, rdb)
 	c.again(t, ids)
+	c.operators(t, ids)
 	c.misuse(t)
 	c.mistakes(t)
 	c.redisDies(t)
@@ -76,7 +77,7 @@ func TestNothingPersonalIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := sinks{
-		inSpans: c.telemetry.spans.String(), inCounts: c.telemetry.counts.String(), inTasks: tasks, inProblems: c.problems.String(), inAnswers: c.answers.String(),
+		inPage: c.metrics(t), inTasks: tasks, inProblems: c.problems.String(), inAnswers: c.answers.String(),
 		inAdmin: c.admins.String(), inCheck: c.checked.String(), inProvider: c.provider.String(), inFull: c.receivers.full.String(), inBare: c.receivers.bare.String(), inSealed: c.receivers.sealed.String(),
 		inKeys: c.keys(t, rdb), inRDB: c.files(t, "dump.rdb"), inAOF: c.files(t, "appendonlydir/*"), inCommands: c.commands.String(),
 	}
@@ -84,6 +85,7 @@ func TestNothingPersonalIsTold(t *testing.T) {
 	c.stop()
 	<-c.ended
 	all[inLog], all[inAudit] = c.log.String(), c.read(t, "audit.jsonl")
+	all[inSpans], all[inCounts] = c.telemetry.traced.String(), c.telemetry.counted.String()
 
 	if !strings.Contains(all[inSealed], `"encrypted":"ey`) {
 		t.Error("nothing was encrypted")

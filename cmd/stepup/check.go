@@ -23,10 +23,20 @@ type checkCmd struct {
 }
 
 func (checkCmd) Help() string {
-	return `Loads everything that serve would load and prints every mistake with its file, line and remedy. Exit code 0: serve will
-start; 2: mistakes; 1: with --online, something could not be reached.
+	return `Loads everything that serve would load and prints every mistake with its file, line and remedy. Nothing is sent and nothing
+is changed, so it can be run beside the service, before SIGHUP.
 
-Example:
+Reads:
+  the configuration and every file it names; STEPUP_* variables. With --online
+  also Redis, and each provider's discovery document and key set.
+
+Exit codes:
+  0  serve will start
+  1  with --online: something could not be reached
+  2  wrong usage, or mistakes in the configuration
+
+Examples:
+  stepup check --config stepup.yaml
   stepup check --config stepup.yaml --online`
 }
 

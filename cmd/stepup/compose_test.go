@@ -2,8 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -25,13 +28,17 @@ type composeFile struct {
 }
 
 type composeService struct {
-	Image     string   `yaml:"image"`
-	Command   []string `yaml:"command"`
-	Volumes   []string `yaml:"volumes"`
-	Ports     []string `yaml:"ports"`
-	DependsOn map[string]struct {
+	Image       string            `yaml:"image"`
+	Command     []string          `yaml:"command"`
+	Environment map[string]string `yaml:"environment"`
+	Volumes     []string          `yaml:"volumes"`
+	Ports       []string          `yaml:"ports"`
+	DependsOn   map[string]struct {
 		Condition string `yaml:"condition"`
 	} `yaml:"depends_on"`
+	Deploy struct {
+		Replicas int `yaml:"replicas"`
+	} `yaml:"deploy"`
 }
 
 // stack runs the services of docker-compose.yml as plain processes on loopback: container paths lie below a folder,
@@ -42,11 +49,15 @@ type stack struct {
 	ports map[string]string // loopback address by name:port
 	out   map[string]*logText
 	procs map[string]*exec.Cmd
+	jaeger
 }
 
 // The compose stack works as its first lines promise: init makes the secrets and shows the key, and a step-up that is
-// approved on the phone reaches the receiver.
+// approved on the phone reaches the receiver. Its trace reaches Jaeger, and Prometheus, where there is one, sees all
+// processes, has nothing to say against them, and tells of those that are killed. All the while stepup has no more rights in
+// Redis than deploy/REDIS.md gives it.
 func TestCompose(t *testing.T) {
+	t.Parallel()
 	file := readCompose(t)
 	s := newStack(t, file)
 	for name, c := range file.Services {
@@ -56,7 +67,9 @@ func TestCompose(t *testing.T) {
 			}
 		}
 		for _, v := range c.Volumes {
-			s.mount(t, v)
+			if c.runs() {
+				s.mount(t, v)
+			}
 		}
 	}
 	s.up(t, file)
@@ -71,6 +84,9 @@ func TestCompose(t *testing.T) {
 	eventually(t, "the receiver verifies the webhook", func() bool {
 		return s.out["receiver"].has("verified  evt_") && s.out["receiver"].has(`"type": "step_up.approved"`) && s.out["receiver"].has(id)
 	})
+	s.traced(t)
+	s.refusedNothing(t)
+	s.watched(t)
 	s.down(t)
 }
 
@@ -84,22 +100,34 @@ func readCompose(t *testing.T) composeFile {
 	if err := yaml.Unmarshal(text, &file); err != nil {
 		t.Fatal(err)
 	}
+	for name, c := range maps.Clone(file.Services) {
+		for i := 2; i <= c.Deploy.Replicas; i++ {
+			file.Services[fmt.Sprintf("%s-%d", name, i)] = c
+		}
+	}
 	return file
 }
 
 func newStack(t *testing.T, file composeFile) *stack {
 	s := &stack{root: t.TempDir(), ports: map[string]string{}, out: map[string]*logText{}, procs: map[string]*exec.Cmd{}}
 	var pairs []string
-	base := freePorts(t, 6)
-	for i, from := range []string{"redis:6379", "stepup:8080", "stepup:8081", "fakeop:8090", "receiver:8070"} {
+	names := []string{"redis:6379", "api:8080", "api:8081", "worker:8081", "worker-2:8081", "fakeop:8090", "receiver:8070"}
+	if hasPrometheus() {
+		names = append(names, "prometheus:9090")
+	}
+	base := freePorts(t, len(names))
+	for i, from := range names {
 		name, port, _ := strings.Cut(from, ":")
 		if _, ok := file.Services[name]; !ok {
 			t.Fatalf("the stack has no service %s", name)
 		}
 		s.ports[from] = fmt.Sprintf("127.0.0.1:%d", base+i)
-		pairs = append(pairs, from, s.ports[from], "0.0.0.0:"+port, s.ports[from])
+		pairs = append(pairs, from, s.ports[from])
+		if !strings.HasPrefix(name, "worker") { // which has the address from its environment
+			pairs = append(pairs, "0.0.0.0:"+port, s.ports[from])
+		}
 	}
-	pairs = append(pairs, "/etc/", s.root+"/etc/", "/src/", s.root+"/src/")
+	pairs = append(pairs, "jaeger:4318", s.listen(t), "/etc/", s.root+"/etc/", "/src/", s.root+"/src/", "=/prometheus", "="+s.root+"/prometheus")
 	s.addrs = strings.NewReplacer(pairs...)
 	repository, err := filepath.Abs("../..")
 	if err == nil {
@@ -111,14 +139,21 @@ func newStack(t *testing.T, file composeFile) *stack {
 	return s
 }
 
-// mount puts a file of the repository, or an empty folder for a named volume, where its container would see it.
+// mount puts a file of the repository, or the folder of a named volume, where its container would see it.
 func (s *stack) mount(t *testing.T, volume string) {
 	t.Helper()
 	from, to, _ := strings.Cut(volume, ":")
 	to, _, _ = strings.Cut(to, ":")
 	to = filepath.Join(s.root, to)
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if !strings.HasPrefix(from, ".") {
-		if err := os.MkdirAll(to, 0o700); err != nil {
+		shared := filepath.Join(s.root, "volumes", from)
+		if err := os.MkdirAll(shared, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(shared, to); err != nil && !errors.Is(err, fs.ErrExist) {
 			t.Fatal(err)
 		}
 		return
@@ -127,18 +162,20 @@ func (s *stack) mount(t *testing.T, volume string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Dir(to), filepath.Base(to), s.addrs.Replace(string(text)))
+	write(t, filepath.Dir(to), filepath.Base(to), s.addrs.Replace(s.hasten(string(text))))
 }
 
-// up starts everything in the order that depends_on asks for. What is not ours or Redis is left out.
+// runs says whether the test has the program: ours, Redis, and Prometheus where it is installed.
+func (c composeService) runs() bool {
+	return strings.HasPrefix(c.Image, "stepup") || strings.HasPrefix(c.Image, "redis:") || strings.HasPrefix(c.Image, "prom/prometheus:") && hasPrometheus()
+}
+
+// up starts everything in the order that depends_on asks for.
 func (s *stack) up(t *testing.T, file composeFile) {
 	t.Helper()
 	waiting := []string{}
 	for name, c := range file.Services {
-		if strings.HasPrefix(c.Image, "stepup") || strings.HasPrefix(c.Image, "redis:") {
+		if c.runs() {
 			waiting = append(waiting, name)
 		}
 	}
@@ -169,19 +206,32 @@ func (s *stack) up(t *testing.T, file composeFile) {
 func (s *stack) start(t *testing.T, name string, c composeService) {
 	t.Helper()
 	args := slices.Clone(c.Command)
-	if c.Image == "stepup:local" {
-		args = append([]string{"stepup"}, args...) // the image's entry point
+	switch name { // the images' entry points
+	case "api", "worker", "worker-2", "fakeop", "receiver":
+		args = append([]string{"stepup"}, args...)
+	case "prometheus":
+		args = append([]string{"prometheus", "--web.listen-address=" + s.ports["prometheus:9090"]}, args...)
 	}
 	for i, a := range args {
 		args[i] = s.addrs.Replace(a)
 	}
 	if name == "redis" {
 		_, port, _ := net.SplitHostPort(s.ports["redis:6379"])
-		args = append(args, "--bind", "127.0.0.1", "--port", port, "--dir", filepath.Join(s.root, "data"))
+		args = append(args, "--bind", "127.0.0.1", "--port", port, "--dir", filepath.Join(s.root, "data"), "--user")
+		args = append(args, documentedUser(t)...)
 	}
 	out := &logText{}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Env = os.Environ()
+	for key, value := range c.Environment {
+		cmd.Env = append(cmd.Env, key+"="+s.addrs.Replace(value))
+	}
+	if name == "api" || strings.HasPrefix(name, "worker") {
+		write(t, s.root, "redis.password", "password")
+		cmd.Env = append(cmd.Env, "STEPUP_REDIS_USERNAME=stepup", "STEPUP_REDIS_PASSWORD_FILE="+filepath.Join(s.root, "redis.password"))
+		cmd.Env = append(cmd.Env, "STEPUP_LISTEN_ADMIN="+s.ports[name+":8081"]) // each has a host of its own in the stack
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
@@ -228,7 +278,7 @@ func (s *stack) ask(t *testing.T, key, body string) (id string) {
 	t.Helper()
 	var answer struct{ ID string }
 	eventually(t, "the service takes a step-up", func() bool {
-		req, err := http.NewRequest(http.MethodPost, "http://"+s.ports["stepup:8080"]+"/v1/step-ups", strings.NewReader(body))
+		req, err := http.NewRequest(http.MethodPost, "http://"+s.ports["api:8080"]+"/v1/step-ups", strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -281,8 +331,11 @@ func (s *stack) approve(t *testing.T) {
 // down stops what runs as compose would; everything of ours must end well.
 func (s *stack) down(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{"stepup", "receiver", "fakeop", "redis"} {
+	for _, name := range []string{"prometheus", "api", "worker", "worker-2", "receiver", "fakeop", "redis"} {
 		cmd := s.procs[name]
+		if cmd == nil || cmd.ProcessState != nil {
+			continue // not here, or killed
+		}
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}

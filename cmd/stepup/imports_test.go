@@ -29,6 +29,7 @@ var ours = map[string][]string{
 	"worker/api":          {"worker"},
 	"worker/api/apitest":  {"worker/api"}, // holds answers against the API's document, for tests
 	"worker/admin":        {"worker"},
+	"deploy":              {}, // documents that the program shows
 	"cmd/stepup":          {"*"},
 	"cmd/bench":           {"*"},
 	"cmd/crash":           {"*"},
@@ -37,28 +38,35 @@ var ours = map[string][]string{
 // theirs says which packages may import a module of others, by the longest prefix that fits. A module that is not named
 // here is not used. tests are packages whose tests may, beyond those.
 var theirs = map[string]struct{ code, tests []string }{
-	"github.com/lestrrat-go/jwx":         {code: []string{"ciba/jose", "ciba/cibatest", "webhook", "cmd/bench"}}, // cmd/bench: the loop that the service is held against
-	"github.com/hibiken/asynq":           {code: []string{"worker"}, tests: []string{"worker/api", "worker/admin", "cmd/stepup"}},
-	"github.com/hibiken/asynqmon":        {code: []string{"worker/admin"}},
-	"github.com/redis/go-redis":          {code: []string{"worker", "worker/redistest", "cmd/stepup", "cmd/bench"}, tests: []string{"worker/api", "worker/admin"}},
-	"github.com/alicebob/miniredis":      {code: []string{"cmd/stepup", "cmd/bench"}, tests: []string{"worker", "worker/api", "worker/admin"}},
-	"github.com/cenkalti/backoff":        {code: []string{"worker"}},
-	"github.com/goccy/go-yaml":           {code: []string{"config"}, tests: []string{"cmd/stepup"}},
-	"github.com/alecthomas/kong":         {code: []string{"cmd/stepup", "cmd/bench"}},
-	"code.dny.dev/ssrf":                  {code: []string{"webhook"}},
-	"golang.org/x/sync":                  {code: []string{"*"}},
-	"golang.org/x/time":                  {code: []string{"worker"}},
-	"golang.org/x/net":                   {tests: []string{"worker/api"}},
-	"golang.org/x/sys":                   {code: []string{"cmd/stepup"}},
-	"go.opentelemetry.io/otel":           {code: []string{"*"}},
-	"go.opentelemetry.io/otel/sdk":       {}, // only the API: who runs the program chooses where telemetry goes
-	"go.opentelemetry.io/otel/exporters": {},
+	"github.com/lestrrat-go/jwx":    {code: []string{"ciba/jose", "ciba/cibatest", "webhook", "cmd/bench"}}, // cmd/bench: the loop that the service is held against
+	"github.com/hibiken/asynq":      {code: []string{"worker"}, tests: []string{"worker/api", "worker/admin", "cmd/stepup"}},
+	"github.com/hibiken/asynqmon":   {code: []string{"worker/admin"}},
+	"github.com/redis/go-redis":     {code: []string{"worker", "worker/admin", "worker/redistest", "cmd/stepup", "cmd/bench"}, tests: []string{"worker/api"}},
+	"github.com/alicebob/miniredis": {code: []string{"cmd/stepup", "cmd/bench"}, tests: []string{"worker", "worker/api", "worker/admin"}},
+	"github.com/cenkalti/backoff":   {code: []string{"worker"}},
+	"github.com/goccy/go-yaml":      {code: []string{"config"}, tests: []string{"cmd/stepup", "deploy"}},
+	"github.com/alecthomas/kong":    {code: []string{"cmd/stepup", "cmd/bench"}},
+	"code.dny.dev/ssrf":             {code: []string{"webhook"}},
+	"golang.org/x/sync":             {code: []string{"*"}},
+	"golang.org/x/time":             {code: []string{"worker"}},
+	"golang.org/x/net":              {tests: []string{"worker/api"}},
+	"golang.org/x/sys":              {code: []string{"cmd/stepup"}},
+	"go.opentelemetry.io/otel":      {code: []string{"*"}},
+	// Everything else has only the API: who runs the program chooses where telemetry goes.
+	"go.opentelemetry.io/otel/sdk":        {code: []string{"cmd/stepup"}},
+	"go.opentelemetry.io/otel/exporters":  {code: []string{"cmd/stepup"}},
+	"github.com/prometheus/client_golang": {code: []string{"cmd/stepup"}},
+	"github.com/go-logr/logr":             {code: []string{"cmd/stepup"}},  // the SDK's own log, switched off
+	"go.opentelemetry.io/proto/otlp":      {tests: []string{"cmd/stepup"}}, // reads what was exported
+	"google.golang.org/protobuf":          {tests: []string{"cmd/stepup"}},
 	// Only tests: another's opinion on our signatures, and scripts that run the binary.
 	"github.com/standard-webhooks/standard-webhooks": {tests: []string{"webhook", "ciba/cibatest/peers", "cmd/stepup"}},
 	"github.com/rogpeppe/go-internal":                {tests: []string{"cmd/stepup"}},
 	"github.com/Shopify/toxiproxy":                   {tests: []string{"cmd/stepup"}},                                       // a wire that fails
 	"github.com/getkin/kin-openapi":                  {code: []string{"worker/api/apitest"}, tests: []string{"worker/api"}}, // holds answers against the document
-	"github.com/rs/zerolog":                          {tests: []string{"cmd/stepup"}},                                       // toxiproxy's log, switched off
+	"github.com/chromedp/chromedp":                   {tests: []string{"cmd/stepup"}},                                       // a browser
+	"github.com/chromedp/cdproto":                    {tests: []string{"cmd/stepup"}},
+	"github.com/rs/zerolog":                          {tests: []string{"cmd/stepup"}}, // toxiproxy's log, switched off
 }
 
 // TestImports keeps the tree what it says it is: who may know whom.

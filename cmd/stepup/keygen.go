@@ -47,6 +47,14 @@ stdout is the public half, for the sender's encrypt_to_file: no secret, but whoe
 rotate, make another file, put both keys into one set, and give the sender the new line; the old key is needed for 24 hours
 more, as long as events encrypted to it may still come.
 
+Reads:
+  with --rotate, the folder's private.jwks.json or seal.keys. Nothing else.
+
+Exit codes:
+  0  written; each file is named
+  1  a file is there already, or cannot be written
+  2  wrong usage
+
 Examples:
   stepup keygen --out secrets
   stepup keygen --out secrets --rotate sig

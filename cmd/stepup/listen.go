@@ -21,7 +21,7 @@ import (
 type listenCmd struct {
 	Listen    string `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where to listen (default ${default})."`
 	Secret    string `placeholder:"FILE" help:"The webhook's secrets file: whsec_ lines verify v1, whsk_ lines v1a."`
-	PublicKey string `placeholder:"KEY" help:"What verifies v1a: a whpk_ line, as keygen prints it, or a file with some, and whsec_ lines if need be."`
+	PublicKey string `placeholder:"KEY" complete:"files" help:"What verifies v1a: a whpk_ line, as keygen prints it, or a file with some, and whsec_ lines if need be."`
 	Decrypt   string `placeholder:"FILE" help:"The receiver's private key set, as keygen --kind encryption writes it: opens encrypted content."`
 }
 
@@ -30,11 +30,20 @@ func (listenCmd) Help() string {
 when it is good and 401 when it is not. One signature that verifies is enough. With --decrypt the event inside encrypted content
 is printed; what cannot be opened is answered 422, and so comes again.
 
+In the configuration that sends here: url: http://127.0.0.1:9090/hooks, secrets_file: ledger.whsec, development: true.
+
+Reads:
+  the files that --secret, --public-key and --decrypt name
+
+Exit codes:
+  0  ended by Ctrl-C or SIGTERM
+  1  a file cannot be used, or the address is taken
+  2  wrong usage
+
 Examples:
   stepup keygen --webhook ledger.whsec
   stepup listen --secret ledger.whsec
-  stepup listen --public-key whpk_… --decrypt receiver.jwks.json
-and in the configuration: url: http://127.0.0.1:9090/hooks, secrets_file: ledger.whsec, development: true`
+  stepup listen --public-key whpk_… --decrypt receiver.jwks.json`
 }
 
 func (c listenCmd) Run(e *env) error {
@@ -126,12 +135,13 @@ func serveHTTP(ctx context.Context, l net.Listener, srv *http.Server) error {
 
 // news is one request that came to an inbox.
 type news struct {
-	at    time.Time
-	id    string // webhook-id
-	body  []byte // opened, where that was possible
-	notes string // what else there is to say of it
-	again bool   // the id was there before: stop here, a receiver has done its work already
-	err   error
+	at     time.Time
+	header http.Header
+	id     string // webhook-id
+	body   []byte // opened, where that was possible
+	notes  string // what else there is to say of it
+	again  bool   // the id was there before: stop here, a receiver has done its work already
+	err    error
 }
 
 // inbox is a receiver of webhooks: it verifies, opens, remembers ids and shows what came.
@@ -150,13 +160,13 @@ func (in *inbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if err != nil {
-		in.show(news{at: now, err: err})
+		in.show(news{at: now, header: r.Header, err: err})
 		http.Error(w, "not verified", http.StatusUnauthorized)
 		return
 	}
-	n := news{at: now, id: m.ID, body: m.Body, again: in.seen[m.ID]}
+	n := news{at: now, header: r.Header, id: m.ID, body: m.Body, again: in.seen[m.ID]}
 	if err := in.open(&n); err != nil {
-		in.show(news{at: now, err: err})
+		in.show(news{at: now, header: r.Header, err: err})
 		http.Error(w, "not opened", http.StatusUnprocessableEntity)
 		return
 	}

@@ -16,8 +16,6 @@ import (
 	"reflect"
 	"syscall"
 
-	"github.com/alecthomas/kong"
-
 	"stepup/config"
 )
 
@@ -28,20 +26,26 @@ const (
 	exitUsage  = 2 // wrong usage or configuration
 )
 
-// commands is the command line. Each command says in its Help what it does and shows an example.
+// commands is the command line. Each command has its page: see printHelp.
 type commands struct {
 	LogFormat string `enum:"json,text" default:"json" placeholder:"FORMAT" help:"How logs are written to stderr: json, or text for people."`
 
-	Demo      demoCmd      `cmd:"" help:"See everything work on this machine. Nothing to install."`
-	Serve     serveCmd     `cmd:"" help:"Run the service."`
-	Check     checkCmd     `cmd:"" help:"Tell every mistake in a configuration."`
-	Webhook   webhookCmd   `cmd:"" help:"Try a webhook's endpoint."`
-	Redeliver redeliverCmd `cmd:"" help:"Send webhooks again."`
-	Keygen    keygenCmd    `cmd:"" help:"Make keys: signing, encryption, sealing, webhooks."`
-	Apikey    apikeyCmd    `cmd:"" help:"Make an API key for a caller."`
-	Listen    listenCmd    `cmd:"" help:"Receive webhooks, verify and print them (for developers)."`
-	Fakeop    fakeopCmd    `cmd:"" help:"Run the simulated provider and its phone alone (for developers)."`
-	Version   versionCmd   `cmd:"" help:"Print version, commit and Go version."`
+	Demo       demoCmd       `cmd:"" group:"Try it:" help:"See everything work on this machine. Nothing to install."`
+	Check      checkCmd      `cmd:"" group:"Run it:" help:"Tell every mistake in a configuration."`
+	Serve      serveCmd      `cmd:"" group:"Run it:" help:"Run the service."`
+	Keygen     keygenCmd     `cmd:"" group:"Run it:" help:"Make keys: signing, encryption, sealing, webhooks."`
+	Apikey     apikeyCmd     `cmd:"" group:"Run it:" help:"Make an API key for a caller."`
+	Tail       tailCmd       `cmd:"" group:"Look after it:" help:"Follow step-ups in the terminal."`
+	Show       showCmd       `cmd:"" group:"Look after it:" help:"Show one step-up and its deliveries."`
+	Redeliver  redeliverCmd  `cmd:"" group:"Look after it:" help:"Send webhooks again."`
+	Webhook    webhookCmd    `cmd:"" group:"Look after it:" help:"Try a webhook's endpoint."`
+	Listen     listenCmd     `cmd:"" group:"Develop against it:" help:"Receive webhooks, verify and print them."`
+	Fakeop     fakeopCmd     `cmd:"" group:"Develop against it:" help:"Run the simulated provider and its phone alone."`
+	Completion completionCmd `cmd:"" group:"More:" help:"Let your shell complete commands, flags and names."`
+	Help       helpCmd       `cmd:"" group:"More:" help:"Explain a command, like --help."`
+	Version    versionCmd    `cmd:"" group:"More:" help:"Print version, commit and Go version."`
+
+	Complete completeCmd `cmd:"" name:"__complete" hidden:"" help:"What shells ask."`
 }
 
 // env is what a command has of the world outside.
@@ -88,15 +92,9 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 // run is the program: it returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var cmd commands
-	parser := kong.Must(&cmd,
-		kong.Name("stepup"),
-		kong.Description("Asks people to confirm on their phone (CIBA, Singpass) and tells your backend by signed webhook.\n\nNew here? Run `stepup demo`."),
-		kong.Writers(stdout, stderr),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-	)
-	parsed, err := parser.Parse(args)
+	parsed, err := newParser(&cmd, stdout, stderr).Parse(args)
 	if err != nil {
-		fmt.Fprintf(stderr, "stepup: %v\nTry `stepup --help`, or `stepup demo` to see it work.\n", err)
+		fmt.Fprintf(stderr, "stepup: %v\n%s\n", err, wayOn(err))
 		return exitUsage
 	}
 	e := &env{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, log: newLog(stderr, cmd.LogFormat)}
@@ -123,9 +121,9 @@ func exitCode(err error) int {
 func newLog(w io.Writer, format string) *slog.Logger {
 	options := &slog.HandlerOptions{ReplaceAttr: loggable}
 	if format == "text" {
-		return slog.New(newQuiet(slog.NewTextHandler(w, options)))
+		return slog.New(newQuiet(traced{slog.NewTextHandler(w, options)}))
 	}
-	return slog.New(newQuiet(slog.NewJSONHandler(w, options)))
+	return slog.New(newQuiet(traced{slog.NewJSONHandler(w, options)}))
 }
 
 // loggable lets words, numbers, times and errors into the log, and of everything else only its type: an encoder would tell what

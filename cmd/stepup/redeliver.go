@@ -13,8 +13,8 @@ import (
 
 type redeliverCmd struct {
 	Config  string   `short:"c" required:"" placeholder:"FILE" help:"The configuration of the running service."`
-	Caller  string   `required:"" placeholder:"NAME" help:"Whose step-ups."`
-	Webhook string   `placeholder:"NAME" help:"With --from: only what this webhook did not take."`
+	Caller  string   `required:"" placeholder:"NAME" complete:"callers" help:"Whose step-ups."`
+	Webhook string   `placeholder:"NAME" complete:"webhooks" help:"With --from: only what this webhook did not take."`
 	From    string   `placeholder:"TIME" help:"Send again all that was not delivered of the step-ups that became final from then on: 2026-11-21T02:00:00Z, or how long ago, such as 3h."`
 	Until   string   `placeholder:"TIME" help:"With --from: and before then (default: now)."`
 	IDs     []string `arg:"" optional:"" name:"id" help:"Step-ups to send again, whether they were delivered or not."`
@@ -22,13 +22,22 @@ type redeliverCmd struct {
 
 func (redeliverCmd) Help() string {
 	return `Makes webhooks due again at once: the same webhook-id, the same bytes. It only marks them in Redis; a running service (role
-all or worker) sends them. What was purged, or whose time is over, is gone. Run it as the service's user where the service
-runs: it is written to the same audit_file. Exit code 0: all of it is due; 1: something is not; 2: wrong usage or configuration.
+all or worker) sends them. What was purged, or whose time is over, is gone.
+
+Reads:
+  the configuration and the files it names; the step-ups in Redis. Run it as the
+  service's user where the service runs: it is written to the same audit_file.
+
+Exit codes:
+  0  all of it is due
+  1  something is not, or Redis cannot be reached
+  2  wrong usage or configuration
 
 Examples:
   stepup redeliver --config stepup.yaml --caller core-banking su_03K2…
   stepup redeliver --config stepup.yaml --caller core-banking --webhook ledger --from 3h
-  stepup redeliver --config stepup.yaml --caller core-banking --from 2026-11-21T02:00:00Z --until 2026-11-21T03:30:00Z`
+  stepup redeliver --config stepup.yaml --caller core-banking \
+    --from 2026-11-21T02:00:00Z --until 2026-11-21T03:30:00Z`
 }
 
 func (c redeliverCmd) Run(e *env) error {
@@ -102,8 +111,8 @@ func moment(flag, text string, now time.Time) (time.Time, error) {
 
 // worker is one that does not run: it changes records, and neither polls nor sends.
 func (c redeliverCmd) worker(e *env, p *parts) (w *worker.Worker, done func(), err error) {
-	if p.cfg.Redis.URL == embedded {
-		return nil, nil, usageError{"redis.url is embedded: nobody but the process that serves can reach it"}
+	if err := p.shared(); err != nil {
+		return nil, nil, err
 	}
 	rdb, forget, err := openRedis(e.ctx, p.cfg.Redis, e.log)
 	if err != nil {

@@ -20,17 +20,18 @@ const (
 	storePool = 64 // records: every handler, create and delivery round writes through it
 	queuePool = 64 // asynq: acknowledgements of a burst come side by side
 	leasePool = 4  // a beat must never queue behind work
+	tasksPool = 4  // who looks at the task dashboard must not keep work waiting
 
 	connBuffer = 4 << 10 // each way, of every connection; the client's own 32 KiB are for values we never have
 )
 
-// clients are three ways to the same Redis: see worker.Options.
+// clients are ways to the same Redis: three for worker.Options, and one for admin.Options.
 type clients struct {
-	store, queue, lease redis.UniversalClient
+	store, queue, lease, tasks redis.UniversalClient
 }
 
 func (c clients) Close() error {
-	return errors.Join(c.store.Close(), c.queue.Close(), c.lease.Close())
+	return errors.Join(c.store.Close(), c.queue.Close(), c.lease.Close(), c.tasks.Close())
 }
 
 // dialRedis makes the clients. It does no I/O: each connects when it is first used.
@@ -56,6 +57,7 @@ func dialRedis(cfg config.Redis) (clients, error) {
 		store: make("store", storePool, 3*time.Second),
 		queue: make("queue", queuePool, 5*time.Second),
 		lease: make("lease", leasePool, time.Second),
+		tasks: make("tasks", tasksPool, 3*time.Second),
 	}
 	c.queue.AddHook(pauseAfterFailure{})
 	return c, nil

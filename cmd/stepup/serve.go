@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/sdk/trace"
 
 	"stepup/config"
 	"stepup/worker"
@@ -22,15 +24,29 @@ import (
 
 type serveCmd struct {
 	Config string `short:"c" required:"" placeholder:"FILE" help:"The configuration. deploy/stepup.yaml is a complete one."`
-	Role   string `enum:"all,api,worker" default:"all" help:"What this process does: all, api (answers backends) or worker (polls and delivers). Processes share one Redis."`
+	Role   string `enum:"all,api,worker" default:"all" placeholder:"ROLE" help:"What this process does: all (default), api (answers backends) or worker (polls and delivers)."`
 }
 
 func (serveCmd) Help() string {
-	return `SIGTERM drains: no new step-ups; answers under way are awaited (up to 45 s) and stored; exit 0. A second SIGTERM ends the
+	return `Takes questions from backends (listen.api), asks the providers and polls them, sends the webhooks, and shows operators how it
+fares (listen.admin). Several processes share one Redis; when one dies, the others go on with what it had in hand.
+
+SIGTERM drains: no new step-ups; answers under way are awaited (up to 45 s) and stored; exit 0. A second SIGTERM ends the
 process at once. SIGHUP reads keys, secrets, providers and callers again; with a mistake in them the old ones stay in use.
 
-Example:
-  stepup check --config stepup.yaml && stepup serve --config stepup.yaml`
+Reads:
+  the configuration and every file it names; STEPUP_* variables, which lie over
+  listen.*, redis.* and telemetry.* of the file; OTEL_* variables.
+
+Exit codes:
+  0  drained
+  1  a port is taken, Redis will not do, or it cannot go on: the last line of
+     the log says why
+  2  wrong usage, or mistakes in the configuration: each is a line of the log
+
+Examples:
+  stepup check --config stepup.yaml && stepup serve --config stepup.yaml
+  stepup serve --config stepup.yaml --role worker`
 }
 
 // collectAt is GOGC where the environment names none: waiting step-ups are many and
@@ -61,12 +77,15 @@ type service struct {
 	environ []string // lies over the file
 	role    worker.Role
 	log     *slog.Logger
-	reload  <-chan os.Signal // each one reads the configuration again
+	reload  <-chan os.Signal      // each one reads the configuration again
+	watch   []trace.SpanProcessor // see every span
 
 	now     atomic.Pointer[parts] // in use
 	started *config.Config        // of which a reload cannot change the constants
+	metrics http.Handler          // for operators
 	audit   *worker.Audit
 	worker  *worker.Worker
+	tasks   redis.UniversalClient // for operators
 	keepers keepers
 }
 
@@ -85,6 +104,12 @@ func (s *service) run(ctx context.Context) error {
 	if os.Geteuid() == 0 && !p.cfg.Development {
 		s.log.Warn("RUNNING AS ROOT: the service needs no rights; start it as a user of its own, who owns the secret files", "file", s.path)
 	}
+	told, err := startTelemetry(ctx, p.exports, s.role, s.log, s.watch...)
+	if err != nil {
+		return err
+	}
+	defer told.end()
+	s.metrics = told.page
 	doors, err := s.open(p)
 	if err != nil {
 		return err
@@ -95,6 +120,7 @@ func (s *service) run(ctx context.Context) error {
 		return fmt.Errorf("redis.url: %w", err)
 	}
 	defer forget()
+	s.tasks = rdb.tasks
 	if s.audit, err = openAudit(p, s.log); err != nil {
 		return err
 	}

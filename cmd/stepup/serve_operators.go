@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"stepup/deploy"
 	"stepup/worker/admin"
 	"stepup/worker/api"
 )
@@ -16,13 +17,18 @@ import (
 // operators is the admin listener. Where a token or authorities are configured, everything but the health checks wants one
 // of the two.
 func (s *service) operators() http.Handler {
-	inner := admin.Handler(admin.Options{Checks: s.worker.Checks(), Log: s.log})
+	inner := admin.Handler(admin.Options{
+		Checks: s.worker.Checks(), Log: s.log, Service: s.worker, Redis: s.tasks, Metrics: s.metrics, Runbook: deploy.Runbook,
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := s.now.Load()
 		switch {
 		case r.URL.Path == "/livez" || r.URL.Path == "/readyz":
 		case p.operator(r):
 			api.Keep(r.Context())
+		case p.cfg.Listen.AdminToken.IsZero() && p.operators == nil:
+			http.Error(w, "without listen.admin_token_file this is for this machine alone, as http://localhost or http://127.0.0.1", http.StatusForbidden)
+			return
 		case p.cfg.Listen.AdminToken.IsZero():
 			http.Error(w, "an operator's certificate is required", http.StatusForbidden)
 			return
@@ -46,14 +52,23 @@ func (p *parts) operator(r *http.Request) bool {
 	return token != "" && shows(r, token) || p.operators.Client(r.TLS, time.Now()) != nil
 }
 
-// onLoopback says that the request came to an address that only this machine reaches.
+// onLoopback says that the request came to an address that only this machine reaches, and by its name: a page on the internet
+// could have its own name lead here, and would be taken for ours by the browser that shows it.
 func onLoopback(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if !ok {
 		return false
 	}
 	addr, err := netip.ParseAddrPort(local.String())
-	return err == nil && addr.Addr().Unmap().IsLoopback()
+	return err == nil && addr.Addr().Unmap().IsLoopback() && namesLoopback(r.Host)
+}
+
+func namesLoopback(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
 // shows says whether the request carries the token; hashes have one length, so time tells nothing.

@@ -36,7 +36,7 @@ func (s *service) reloadOnce() {
 		return
 	}
 	if fixed(fresh.cfg) != fixed(s.started) {
-		s.log.Warn("addresses, TLS on a listener or none, redis.* or worker.* differ from what runs; they take effect at the next start")
+		s.log.Warn("addresses, TLS on a listener or none, redis.*, worker.* or telemetry.* differ from what runs; they take effect at the next start")
 	}
 	s.worker.Reload(fresh.settings)
 	s.now.Store(fresh)
@@ -59,6 +59,7 @@ type constants struct {
 	apiTLS, adminTLS                            bool
 	shards, replicas                            int
 	worker                                      config.Worker
+	telemetry                                   config.Telemetry
 }
 
 func fixed(c *config.Config) constants {
@@ -66,7 +67,7 @@ func fixed(c *config.Config) constants {
 	files := bytes.Join([][]byte{r.Password.Bytes(), r.SentinelPassword.Bytes(), r.TLS.CA, r.TLS.Cert, r.TLS.Key.Bytes()}, []byte{0})
 	return constants{
 		c.Listen.API, c.Listen.Public, c.Listen.Admin, r.URL, r.Username, string(files),
-		c.Listen.TLS.Cert != nil, c.Listen.AdminTLS.Cert != nil, r.Shards, r.WaitReplicas, c.Worker,
+		c.Listen.TLS.Cert != nil, c.Listen.AdminTLS.Cert != nil, r.Shards, r.WaitReplicas, c.Worker, c.Telemetry,
 	}
 }
 

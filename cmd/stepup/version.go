@@ -8,6 +8,20 @@ import (
 
 type versionCmd struct{}
 
+func (versionCmd) Help() string {
+	return `Says which program this is: what to name when you report a fault.
+
+Reads:
+  nothing
+
+Exit codes:
+  0  printed
+  2  wrong usage
+
+Examples:
+  stepup version`
+}
+
 func (versionCmd) Run(e *env) error {
 	v := buildVersion()
 	fmt.Fprintf(e.stdout, "stepup %s\ncommit %s\n%s\n", v.version, v.commit, runtime.Version())

@@ -22,16 +22,23 @@ type webhookCmd struct {
 
 type webhookTestCmd struct {
 	Config string `short:"c" required:"" placeholder:"FILE" help:"The configuration."`
-	Target string `arg:"" name:"caller/name" help:"Whose webhook, and its name in the configuration."`
+	Target string `arg:"" name:"caller/name" complete:"callers/webhooks" help:"Whose webhook, and its name in the configuration."`
 }
 
 func (webhookTestCmd) Help() string {
 	return `Proves an endpoint before a person's data goes there. One event of type endpoint.test, without anything personal, is sent
 exactly as serve would send it: same addresses allowed, same TLS, proxy, headers and signatures, encrypted where content is.
 Each step is told: name, addresses, connection, TLS, request, answer. Of what the receiver writes only the status is shown.
-Redis and the provider are not asked. Exit code 0: it answered 2xx; 1: it did not; 2: the configuration or its name is wrong.
 
-Example:
+Reads:
+  the configuration and the files it names. Redis and the provider are not asked.
+
+Exit codes:
+  0  the receiver answered 2xx
+  1  it did not; the last line advises
+  2  wrong usage, mistakes in the configuration, or no such webhook in it
+
+Examples:
   stepup webhook test --config stepup.yaml core-banking/ledger`
 }
 

@@ -25,6 +25,7 @@ type parts struct {
 	worker.Unsaid
 	cfg      *config.Config
 	settings worker.Settings
+	exports  config.Exports          // where telemetry is sent
 	clients  map[string]*ciba.Client // by provider
 	callers  *api.Callers
 
@@ -53,6 +54,7 @@ func load(path string, environ []string, old *parts) (*parts, error) {
 	w.callers(w.listeners())
 	w.limits()
 	w.auditFile(found)
+	w.exports, _ = cfg.Telemetry.Exports(environ) // config has told what is wrong with it
 	if found = append(found, w.problems...); len(found) > 0 {
 		slices.SortStableFunc(found, func(a, b config.Problem) int { return cmp.Compare(a.Line, b.Line) })
 		return nil, found
@@ -139,7 +141,7 @@ func (w *wiring) client(name string, p config.Provider) *ciba.Client {
 		return nil // config has told what is wrong with ca_file
 	}
 	client, err := ciba.New(ciba.Config{
-		Issuer: p.Issuer, ClientID: p.ClientID, Audience: p.Audience, Profile: ciba.Profile(p.Profile),
+		Name: name, Issuer: p.Issuer, ClientID: p.ClientID, Audience: p.Audience, Profile: ciba.Profile(p.Profile),
 		Keys: keys, Encrypted: p.IDTokenEncrypted,
 		Algs: jose.Algs{Signing: p.Algs.Signing, KeyManagement: p.Algs.KeyManagement, Content: p.Algs.Content},
 		Bind: p.Bind == "subject", Evidence: p.Evidence, NRICChecksum: p.NRICChecksum,

@@ -1,6 +1,8 @@
-// Package admin is the operators' edge. It trusts its listener: who reaches it may read it.
+// Package admin is the operators' edge: health checks, the overview page, the task dashboard, metrics. It trusts its listener:
+// who reaches it may read it, and may have webhooks sent again.
 //
-// It says how the process is; what "well" means is judged by the checks it is given.
+// Nothing that it serves is personal: it is given no hints, identities, references or tokens, and a step-up is its id. Pages are
+// rendered here, work without a script, and ask for nothing from outside.
 package admin
 
 import (
@@ -9,6 +11,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // checkTime is how long all checks of one /readyz may take. Kubernetes and load balancers give up after a few seconds.
@@ -20,9 +24,14 @@ type Options struct {
 	// operators, so it must not hold secrets or personal data. They run side by side.
 	Checks map[string]func(context.Context) error
 	Log    *slog.Logger // if nil: slog.Default(); one line for each check that fails
+
+	Service Service               // what the pages show; if nil: there are none
+	Redis   redis.UniversalClient // what the task dashboard reads through, in nobody's way; if nil: there is none
+	Metrics http.Handler          // /metrics; if nil: there is none
+	Runbook string                // /runbook, as Markdown; if empty: there is none
 }
 
-// Handler serves GET and HEAD of /livez and /readyz.
+// Handler serves the operators' listener.
 func Handler(o Options) http.Handler {
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -33,7 +42,30 @@ func Handler(o Options) http.Handler {
 		write(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	mux.HandleFunc("GET /readyz", o.ready)
-	return mux
+	if o.Metrics != nil {
+		mux.Handle("GET /metrics", o.Metrics)
+	}
+	if o.Redis != nil {
+		mux.Handle("GET "+dashboardPath+"/", newDashboard(o.Redis))
+	}
+	if o.Service != nil {
+		newPages(o).route(mux)
+	}
+	return guarded(mux)
+}
+
+// guarded sets what browsers are told of every answer. A page's own policy replaces the one here, which lets nothing through.
+func guarded(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		head := w.Header()
+		head.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		head.Set("X-Content-Type-Options", "nosniff")
+		head.Set("Referrer-Policy", "no-referrer")
+		head.Set("Cross-Origin-Opener-Policy", "same-origin")
+		head.Set("Cross-Origin-Resource-Policy", "same-origin")
+		head.Set("Cache-Control", "no-store")
+		h.ServeHTTP(w, r)
+	})
 }
 
 // verdict is one check as /readyz tells it.
@@ -91,8 +123,6 @@ func judge(ctx context.Context, checks map[string]func(context.Context) error) m
 func write(w http.ResponseWriter, status int, body any) {
 	raw, _ := json.Marshal(body) // strings and numbers: cannot fail
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	w.Write(raw)
 }

@@ -48,7 +48,7 @@ func (x *exchange) gone(err error) { x.status, x.err = statusGone, err }
 
 // observe stands around all routes: request id, fixed headers, span, one log line, and a panic made a 500.
 func (s *Server) observe(mux *http.ServeMux) http.Handler {
-	tracer := otel.Tracer("stepup/api")
+	tracer, met := otel.Tracer("stepup/api"), newMetrics()
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		w.(*exchange).fail(refuse("not_found", ""))
 	})
@@ -78,6 +78,7 @@ func (s *Server) observe(mux *http.ServeMux) http.Handler {
 				x.panicked(p)
 			}
 			describe(span, r, x)
+			met.record(ctx, r, x, time.Since(start))
 			s.record(ctx, r, x, id, time.Since(start))
 			if p == http.ErrAbortHandler {
 				panic(p)
@@ -107,7 +108,8 @@ func (x *exchange) panicked(p any) {
 
 func describe(span trace.Span, r *http.Request, x *exchange) {
 	span.SetName(method(r) + " " + r.Pattern)
-	span.SetAttributes(attribute.String("http.route", r.Pattern), attribute.Int("http.response.status_code", x.status))
+	span.SetAttributes(attribute.String("http.request.method", method(r)), attribute.String("http.route", r.Pattern),
+		attribute.String("url.scheme", scheme(r)), attribute.Int("http.response.status_code", x.status))
 	if x.status >= http.StatusInternalServerError {
 		span.SetStatus(codes.Error, x.code)
 	}
@@ -140,13 +142,14 @@ func (s *Server) record(ctx context.Context, r *http.Request, x *exchange, id st
 	s.Log.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// method is the request's method if it is a usual one: any token may be sent as a method.
+// method is the request's method if it is a usual one: any token may be sent as a method. The other word is the semantic
+// conventions'.
 func method(r *http.Request) string {
 	switch r.Method {
 	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
 		return r.Method
 	}
-	return "OTHER"
+	return "_OTHER"
 }
 
 // requestIDShape is a UUID or random hex: anything freer could carry a person's data into the log.

@@ -11,4 +11,5 @@ redis.call('HDEL', KEYS[1], 'ak')
 redis.call('ZADD', KEYS[2], now() + ARGV[5], ARGV[2])
 redis.call('SADD', KEYS[3], ARGV[2])
 queue(ARGV[6], 3)
+redis.call('PUBLISH', 'stepup:final', ARGV[2]) -- for whoever follows: it may be delivered before they look
 return {'ok', tostring(wk)}
