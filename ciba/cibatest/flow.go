@@ -22,6 +22,7 @@ type flow struct {
 	expires  time.Time
 	steps    []Step // what is left of the script
 	decision Kind   // Pending, Approve or Deny
+	decided  time.Time
 	decides  decision
 	spent    bool // the one final answer was given: invalid_grant from here on
 	expired  bool // expired_token was told
@@ -41,7 +42,7 @@ type decision struct {
 	at   time.Time
 }
 
-// decide records the person's answer and lets held polls go.
+// decide records the person's answer, or with Expire that they let the time pass, and lets held polls go.
 func (f *flow) decide(kind Kind, now time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -51,7 +52,10 @@ func (f *flow) decide(kind Kind, now time.Time) error {
 	case !now.Before(f.expires):
 		return errExpired
 	}
-	f.decision = kind
+	f.decided = now
+	if f.decision = kind; kind == Expire {
+		f.decision, f.expires = Pending, now
+	}
 	close(f.answered)
 	return nil
 }
@@ -84,7 +88,7 @@ func (f *flow) verdict(now time.Time) Kind {
 	case !now.Before(f.expires):
 		return Expire
 	case f.decision == Pending && f.decides.kind != Pending && !now.Before(f.decides.at):
-		f.decision = f.decides.kind
+		f.decision, f.decided = f.decides.kind, f.decides.at
 		close(f.answered)
 	}
 	return f.decision
@@ -111,6 +115,17 @@ func (f *flow) settle(kind Kind, now time.Time) (won bool) {
 		f.tokens = append(f.tokens, now)
 	}
 	return true
+}
+
+// choice is what the person did, "" for nothing. The caller holds the lock.
+func (f *flow) choice() string {
+	switch {
+	case f.decided.IsZero():
+		return ""
+	case f.decision == Pending:
+		return Expire.String()
+	}
+	return f.decision.String()
 }
 
 // slowDown is CIBA Core §11: 5 s more for this and every later poll.
@@ -229,7 +244,7 @@ func (fs *flows) detail() (pushes map[string]int, requests []Request) {
 		f.mu.Lock()
 		requests = append(requests, Request{
 			AuthReqID: f.id, Hint: f.ask.hint, ClientID: f.client, Pushed: f.pushed, ExpiresAt: f.expires,
-			Polls: slices.Clone(f.polls), Overlaps: f.overlaps, Early: f.early, Tokens: slices.Clone(f.tokens),
+			Decision: f.choice(), Decided: f.decided, Polls: slices.Clone(f.polls), Overlaps: f.overlaps, Early: f.early, Tokens: slices.Clone(f.tokens),
 		})
 		f.mu.Unlock()
 		pushes[f.ask.hint]++

@@ -48,6 +48,8 @@ type Request struct {
 	ClientID  string      `json:"client_id"`
 	Pushed    time.Time   `json:"pushed"`
 	ExpiresAt time.Time   `json:"expires_at"`
+	Decision  string      `json:"decision,omitempty"` // what the person did, as the [Kind] that answers the next poll; empty: nothing
+	Decided   time.Time   `json:"decided,omitzero"`
 	Polls     []Poll      `json:"polls"`
 	Overlaps  int         `json:"overlaps"`
 	Early     int         `json:"early"`

@@ -38,6 +38,9 @@ func (s *Server) Approve(authReqID string) error { return s.decide(authReqID, Ap
 // Refuse answers for the person: the next poll gets access_denied, a held poll at once.
 func (s *Server) Refuse(authReqID string) error { return s.decide(authReqID, Deny) }
 
+// Lapse lets the time to answer pass: from the next poll on the answer is expired_token, a held poll gets it at once.
+func (s *Server) Lapse(authReqID string) error { return s.decide(authReqID, Expire) }
+
 func (s *Server) decide(authReqID string, kind Kind) error {
 	f := s.flows.find(authReqID)
 	if f == nil {
@@ -133,7 +136,7 @@ func (s *Server) phonePrompts(w http.ResponseWriter, _ *http.Request) { writeJSO
 
 // phoneAnswer is a press of a button: a form post goes back to the page, the script's own gets 204.
 func (s *Server) phoneAnswer(w http.ResponseWriter, r *http.Request) {
-	kind, ok := map[string]Kind{"approve": Approve, "refuse": Deny}[r.PathValue("verdict")]
+	kind, ok := map[string]Kind{"approve": Approve, "refuse": Deny, "lapse": Expire}[r.PathValue("verdict")]
 	if !ok {
 		http.NotFound(w, r)
 		return

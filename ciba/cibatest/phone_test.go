@@ -21,7 +21,7 @@ func (c *client) press(id, verdict string, header ...string) answered {
 
 func TestPhoneButtons(t *testing.T) {
 	c := start(t, func(c *Config) { c.Manual = true })
-	for verdict, want := range map[string]string{"approve": "tokens", "refuse": "access_denied"} {
+	for verdict, want := range map[string]string{"approve": "tokens", "refuse": "access_denied", "lapse": "expired_token"} {
 		id := c.ask(nric)
 		if got := told(c.poll(id)); got != "authorization_pending" {
 			t.Errorf("before: %s", got)
@@ -35,8 +35,14 @@ func TestPhoneButtons(t *testing.T) {
 		if a := c.press(id, verdict); a.status != http.StatusConflict {
 			t.Errorf("pressed twice: %d", a.status)
 		}
+		if r, _ := c.s.Ledger().Request(id); r.Decision != want || r.Decided.Before(r.Polls[0].Answered) || r.Decided.After(r.Polls[1].Arrived) {
+			t.Errorf("the ledger says of the press: %q at %v", r.Decision, r.Decided)
+		}
 	}
 	id := c.ask(nric)
+	if r, _ := c.s.Ledger().Request(id); r.Decision != "" || !r.Decided.IsZero() {
+		t.Errorf("the ledger knows of a press before there was one: %q at %v", r.Decision, r.Decided)
+	}
 	if a := c.press(id, "approve", "Accept", "application/json"); a.status != http.StatusNoContent {
 		t.Errorf("the script's own press: %d", a.status)
 	}

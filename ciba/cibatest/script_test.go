@@ -252,6 +252,21 @@ func TestThePersonDecides(t *testing.T) {
 			t.Error("answered after the expiry")
 		}
 
+		over := c.ask(nric)
+		begin = time.Now()
+		go func() {
+			time.Sleep(5 * time.Second)
+			if err := c.s.Lapse(over); err != nil {
+				t.Error(err)
+			}
+		}()
+		if got := told(c.poll(over)); got != "expired_token" || time.Since(begin) != 5*time.Second {
+			t.Errorf("the time was let pass while held: %s after %v", got, time.Since(begin))
+		}
+		if c.s.Lapse(over) == nil || c.s.Approve(over) == nil {
+			t.Error("answered after the time was let pass")
+		}
+
 		self := c.ask(HintFor(0x11, 9, 1))
 		begin = time.Now()
 		if got := told(c.poll(self)); got != "access_denied" || time.Since(begin) != 9*time.Second {

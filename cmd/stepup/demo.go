@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/sdk/trace"
+
 	"stepup/ciba/cibatest"
 	"stepup/webhook"
 	"stepup/worker"
@@ -22,28 +24,37 @@ import (
 
 type demoCmd struct {
 	Once     bool `help:"Run one approved and one denied step-up without a person, then exit."`
-	PortBase int  `default:"18080" placeholder:"N" help:"Ports N (API), N+1 (operators), N+2 (phone) and N+3 (webhooks) on loopback (default ${default})."`
+	PortBase int  `default:"18080" placeholder:"N" help:"Ports N (API), N+1 (operators), N+2 (provider) and N+3 (bank) on loopback (default ${default})."`
 	Verbose  bool `short:"v" help:"Show the service's log too."`
 }
 
 func (demoCmd) Help() string {
-	return `Everything in one process on loopback: a Redis in memory, the simulated provider with a phone in your browser, the service, a
-sample bank and its webhook inbox. Nothing is installed and nothing is left behind.
+	return `Everything in one process on loopback: a Redis in memory, the simulated provider with a phone, the service, a sample bank and
+its webhook inbox, all on one page in your browser. Nothing is installed and nothing is left behind.
+
+Reads:
+  nothing: its configuration and keys are made for it, and removed at the end.
+
+Exit codes:
+  0  ended by Ctrl-C; with --once: both webhooks came and verified
+  1  a port is taken, or something did not work
+  2  wrong usage
 
 Examples:
-  stepup demo --once     watch one approval and one refusal, 5 seconds
-  stepup demo            be the person: open the phone page and answer`
+  stepup demo           # open the page it names: press the bank's button, answer on the phone
+  stepup demo --once    # watch one approval and one refusal in the terminal, 5 seconds`
 }
 
 // demo is the little world around the service.
 type demo struct {
 	demoCmd
-	env   *env
-	dir   string // a configuration like anybody's, and its secrets
-	bank  bank
-	op    *cibatest.Server
-	stage *stage
-	came  chan event // verified webhooks
+	env    *env
+	dir    string // a configuration like anybody's, and its secrets
+	bank   bank
+	op     *cibatest.Server
+	stage  *stage
+	branch *branch
+	came   chan event // verified webhooks
 }
 
 func (c demoCmd) Run(e *env) error {
@@ -60,7 +71,7 @@ func (d *demo) addr(n int) string { return net.JoinHostPort("127.0.0.1", strconv
 func (d *demo) apiURL() string    { return "http://" + d.addr(0) }
 func (d *demo) adminURL() string  { return "http://" + d.addr(1) }
 func (d *demo) opURL() string     { return "http://" + d.addr(2) }
-func (d *demo) inboxURL() string  { return "http://" + d.addr(3) }
+func (d *demo) bankURL() string   { return "http://" + d.addr(3) }
 
 func (d *demo) run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
@@ -78,7 +89,7 @@ func (d *demo) run(ctx context.Context) error {
 		return err
 	}
 	d.stage = newStage(d.env.stdout, d.op)
-	in, err := d.inbox()
+	site, err := d.site(ctx)
 	if err != nil {
 		return err
 	}
@@ -86,7 +97,7 @@ func (d *demo) run(ctx context.Context) error {
 	defer world.Wait()
 	defer stop()
 	world.Go(func() { _ = serveHTTP(ctx, ports[2], api.NewHTTPServer(d.op, d.log())) })
-	world.Go(func() { _ = serveHTTP(ctx, ports[3], api.NewHTTPServer(in, d.log())) })
+	world.Go(func() { _ = serveHTTP(ctx, ports[3], api.NewHTTPServer(site, d.log())) })
 	world.Go(func() { d.stage.follow(ctx) })
 	return d.withService(ctx, d.play)
 }
@@ -119,13 +130,27 @@ func (d *demo) provider() (*cibatest.Server, error) {
 	})
 }
 
-func (d *demo) inbox() (*inbox, error) {
+// site is the bank: its page and its inbox.
+func (d *demo) site(ctx context.Context) (http.Handler, error) {
 	file, err := os.ReadFile(filepath.Join(d.dir, webhookFile))
 	if err != nil {
 		return nil, err
 	}
-	keys, err := webhook.ParseKeys(file)
-	return &inbox{keys: keys, seen: map[string]bool{}, show: d.arrived}, err
+	secrets, err := webhook.ParseSecrets(file)
+	if err != nil {
+		return nil, err
+	}
+	d.branch = &branch{bank: d.bank, op: d.op, stage: d.stage, keyID: secrets[0].KeyID()}
+	in := &inbox{keys: webhook.Keys(secrets), seen: map[string]bool{}, show: d.arrived}
+	return demoSite{d.branch, d.links(), ctx.Done()}.handler(in), nil
+}
+
+// arrived shows what came to the inbox.
+func (d *demo) arrived(n news) {
+	select {
+	case d.came <- d.branch.arrived(n):
+	default: // nobody waits for them outside --once
+	}
 }
 
 func (d *demo) log() *slog.Logger {
@@ -142,7 +167,7 @@ func (d *demo) withService(ctx context.Context, f func(context.Context) error) e
 	defer drain()
 	playing, stop := context.WithCancel(ctx)
 	defer stop()
-	s := &service{path: filepath.Join(d.dir, configFile), role: worker.RoleAll, log: d.log()}
+	s := &service{path: filepath.Join(d.dir, configFile), role: worker.RoleAll, log: d.log(), watch: []trace.SpanProcessor{watcher{d.stage}}}
 	ended := make(chan error, 1)
 	go func() {
 		ended <- s.run(serving)
@@ -222,7 +247,7 @@ func (d *demo) playOnce(ctx context.Context) error {
 	return nil
 }
 
-// playOn keeps going until Ctrl-C: Enter asks the next person, and so does anybody's curl.
+// playOn keeps going until Ctrl-C. The page's button asks, and so do Enter and anybody's curl.
 func (d *demo) playOn(ctx context.Context) error {
 	lines := make(chan struct{})
 	go func() {
@@ -234,16 +259,17 @@ func (d *demo) playOn(ctx context.Context) error {
 	var asked sync.WaitGroup
 	defer asked.Wait()
 	for n := 0; ; n++ {
-		asked.Go(func() {
-			if _, err := d.stepUp(ctx, person(n)); err != nil && ctx.Err() == nil {
-				d.stage.say("bank", "%v", err)
-			}
-		})
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-lines:
 		}
+		d.stage.title("Somebody is asked from the terminal")
+		asked.Go(func() {
+			if _, err := d.stepUp(ctx, person(n)); err != nil && ctx.Err() == nil {
+				d.stage.say("bank", "%v", err)
+			}
+		})
 	}
 }
 
@@ -279,4 +305,38 @@ func (d *demo) await(ctx context.Context, id, typ string) error {
 func person(n int) string {
 	nric, _, _ := cibatest.PersonOf(cibatest.HintFor(0xff, 0, uint64(n)))
 	return nric
+}
+
+// links lead from the page to what else there is.
+func (d *demo) links() map[string]string {
+	return map[string]string{"docs": d.apiURL() + "/docs", "operators": d.adminURL() + "/", "phone": d.opURL() + "/phone"}
+}
+
+func (d *demo) introduce() {
+	if !d.Once {
+		fmt.Fprintf(d.env.stdout, "Open %s/ in a browser: the bank, the phone and the webhooks are on that page.\n\n", d.bankURL())
+	}
+	fmt.Fprintf(d.env.stdout, `stepup demo: a bank asks, a phone answers. All of it in this process and in memory; nothing survives.
+
+  page       %[4]s/
+  API        %[1]s/v1/step-ups
+  its docs   %[1]s/docs
+  operators  %[2]s/
+  phone      %[3]s/phone
+  webhooks   %[4]s%[5]s
+  config     %[6]s
+`, d.apiURL(), d.adminURL(), d.opURL(), d.bankURL(), hooksPath, filepath.Join(d.dir, configFile))
+	if d.Once {
+		return
+	}
+	fmt.Fprintf(d.env.stdout, `
+Ask somebody yourself:
+
+  curl %[1]s/v1/step-ups -H 'Authorization: Bearer %[2]s' \
+    -H 'Content-Type: application/json' -H "Idempotency-Key: $RANDOM$RANDOM" \
+    -d '{"provider":"singpass","login_hint":"S7654321F"}'
+
+Enter asks somebody from here, Ctrl-C ends.
+
+`, d.apiURL(), d.bank.key)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 )
 
 // bank is a sample backend. It knows the service by its HTTP API alone.
@@ -15,8 +16,9 @@ type bank struct{ url, key string }
 
 // result is what the bank reads of a step-up.
 type result struct {
-	ID       string `json:"id"`
-	Status   string `json:"status"`
+	ID       string    `json:"id"`
+	Status   string    `json:"status"`
+	Expires  time.Time `json:"expires_at"`
 	Identity *struct {
 		NRIC  string `json:"nric"`
 		UUID  string `json:"uuid"`
@@ -37,8 +39,23 @@ func (r result) String() string {
 	return r.Status
 }
 
+// refusal is an answer of the API that is a problem.
+type refusal struct {
+	request      string
+	Status       int
+	Code, Detail string
+}
+
+func (r *refusal) Error() string {
+	return fmt.Sprintf("%s: %d %s %s", r.request, r.Status, r.Code, r.Detail)
+}
+
 func (b bank) ask(ctx context.Context, nric string) (result, error) {
-	body, err := json.Marshal(map[string]string{"provider": "singpass", "login_hint": nric, "reference": "payment-" + nric[1:5]})
+	return b.put(ctx, map[string]any{"provider": "singpass", "login_hint": nric, "reference": "payment-" + nric[1:5]})
+}
+
+func (b bank) put(ctx context.Context, question map[string]any) (result, error) {
+	body, err := json.Marshal(question)
 	if err != nil {
 		return result{}, err
 	}
@@ -75,9 +92,9 @@ func (b bank) call(ctx context.Context, method, path string, body []byte) (resul
 		return result{}, err
 	}
 	if res.StatusCode >= 300 {
-		var problem struct{ Code, Detail string }
+		problem := refusal{request: method + " " + path, Status: res.StatusCode}
 		_ = json.Unmarshal(answer, &problem)
-		return result{}, fmt.Errorf("%s %s: %d %s %s", method, path, res.StatusCode, problem.Code, problem.Detail)
+		return result{}, &problem
 	}
 	var r result
 	err = json.Unmarshal(answer, &r)

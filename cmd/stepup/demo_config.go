@@ -14,6 +14,7 @@ const (
 	webhookFile = "ledger.whsec"
 	apiKeysFile = "bank.apikeys"
 	demoClient  = "demo-bank"
+	hooksPath   = "/hooks/stepup"
 )
 
 // demoConfig is a whole configuration; see deploy/stepup.yaml for every member.
@@ -47,7 +48,7 @@ func (d *demo) writeConfig() (key string, err error) {
 	}
 	key, line := api.NewAPIKey()
 	for name, content := range map[string]string{
-		configFile:  fmt.Sprintf(demoConfig, d.addr(0), d.addr(1), d.opURL(), d.inboxURL()),
+		configFile:  fmt.Sprintf(demoConfig, d.addr(0), d.addr(1), d.opURL(), d.bankURL()),
 		apiKeysFile: line + "\n",
 		webhookFile: webhook.NewSecret() + "\n",
 	} {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -12,42 +11,108 @@ import (
 	"stepup/ciba/cibatest"
 )
 
-// stage prints what happens, in the order in which it happened: what the bank and the inbox say, and what the provider
-// has in its ledger.
+// stage has what happened, in the order in which it happened: what the bank, its inbox and the service say, and what the
+// provider has in its ledger. The terminal is told as it comes; the page shows it.
 type stage struct {
 	op    *cibatest.Server
 	began time.Time
 
-	mu    sync.Mutex
-	w     io.Writer
-	shown map[string]int // by auth_req_id: the push and so many polls
+	mu      sync.Mutex
+	w       io.Writer
+	shown   map[string]shown // by auth_req_id
+	acts    []act            // the last few, at least one
+	changed chan struct{}    // closed when there is more to see
 }
+
+// act is what belongs to one question, as far as that can be told: what happens before the next one begins.
+type act struct {
+	Title string
+	Began time.Time
+	Lines []happening // by time
+}
+
+// happening is one thing that happened.
+type happening struct {
+	At        time.Time
+	Who, Text string
+	Waiting   bool // a poll without an answer: there may be many
+}
+
+// shown is how much of an entry of the provider's ledger is on stage.
+type shown struct {
+	polls   int
+	decided bool
+}
+
+const (
+	keepActs  = 6
+	keepLines = 600 // of an act: more than the polls of one question
+)
 
 func newStage(w io.Writer, op *cibatest.Server) *stage {
-	return &stage{op: op, began: time.Now(), w: w, shown: map[string]int{}}
+	now := time.Now()
+	return &stage{op: op, began: now, w: w, shown: map[string]shown{}, acts: []act{{Began: now}}, changed: make(chan struct{})}
 }
 
-// say prints a line of one of the players.
+// say tells what one of the players does now.
 func (s *stage) say(who, format string, args ...any) {
-	now := time.Now()
+	s.tell(happening{At: time.Now(), Who: who, Text: fmt.Sprintf(format, args...)})
+}
+
+// tell is say for what happened a moment ago.
+func (s *stage) tell(h happening) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.catchUp()
-	s.line(now, who, fmt.Sprintf(format, args...))
+	s.add(h)
 }
 
+// title begins an act.
 func (s *stage) title(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.catchUp()
 	fmt.Fprintf(s.w, "\n%s\n", text)
+	if len(s.acts) == keepActs {
+		s.acts = slices.Delete(s.acts, 0, 1)
+	}
+	s.acts = append(s.acts, act{Title: text, Began: time.Now()})
+	s.change()
 }
 
-func (s *stage) line(at time.Time, who, text string) {
-	fmt.Fprintf(s.w, "%8.3f s  %-8s  %s\n", at.Sub(s.began).Seconds(), who, text)
+func (s *stage) add(h happening) {
+	fmt.Fprintf(s.w, "%8.3f s  %-8s  %s\n", h.At.Sub(s.began).Seconds(), h.Who, h.Text)
+	a := &s.acts[len(s.acts)-1]
+	if len(a.Lines) == keepLines {
+		a.Lines = slices.Delete(a.Lines, 0, 1)
+	}
+	at := len(a.Lines)
+	for at > 0 && a.Lines[at-1].At.After(h.At) {
+		at--
+	}
+	a.Lines = slices.Insert(a.Lines, at, h)
+	s.change()
 }
 
-// follow prints what the provider sees while nobody else says anything.
+// change wakes whoever watches.
+func (s *stage) change() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// watch returns the acts so far, and what is closed when there is more to see than that.
+func (s *stage) watch() (acts []act, more <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.catchUp()
+	for _, a := range s.acts {
+		a.Lines = slices.Clone(a.Lines)
+		acts = append(acts, a)
+	}
+	return acts, s.changed
+}
+
+// follow looks what the provider sees while nobody else says anything.
 func (s *stage) follow(ctx context.Context) {
 	for sleep(ctx, 100*time.Millisecond) {
 		s.mu.Lock()
@@ -56,29 +121,42 @@ func (s *stage) follow(ctx context.Context) {
 	}
 }
 
-// catchUp prints what is new in the provider's ledger.
+// catchUp adds what is new in the provider's ledger.
 func (s *stage) catchUp() {
-	type line struct {
-		at        time.Time
-		who, text string
-	}
-	var lines []line
+	var lines []happening
 	for _, r := range s.op.Ledger().Requests {
-		polls, known := s.shown[r.AuthReqID]
+		was, known := s.shown[r.AuthReqID]
 		if !known {
-			lines = append(lines, line{r.Pushed, "phone", "the question arrives at " + r.Hint})
+			lines = append(lines, happening{At: r.Pushed, Who: "phone", Text: "the question arrives at " + r.Hint})
 		}
-		for polls < len(r.Polls) && !r.Polls[polls].Answered.IsZero() {
-			p := r.Polls[polls]
-			polls++
-			lines = append(lines, line{p.Answered, "provider", fmt.Sprintf("asked about %s, poll %d: %s", r.Hint, polls, pollText(p.Answer))})
+		if !was.decided && r.Decision != "" {
+			was.decided = true
+			lines = append(lines, happening{At: r.Decided, Who: "phone", Text: r.Hint + " " + decisionText(r.Decision)})
 		}
-		s.shown[r.AuthReqID] = polls
+		for was.polls < len(r.Polls) && !r.Polls[was.polls].Answered.IsZero() {
+			p := r.Polls[was.polls]
+			was.polls++
+			lines = append(lines, happening{
+				At: p.Answered, Who: "provider", Text: fmt.Sprintf("asked about %s, poll %d: %s", r.Hint, was.polls, pollText(p.Answer)),
+				Waiting: p.Answer == cibatest.Pending.String(),
+			})
+		}
+		s.shown[r.AuthReqID] = was
 	}
-	slices.SortStableFunc(lines, func(a, b line) int { return a.at.Compare(b.at) })
+	slices.SortStableFunc(lines, func(a, b happening) int { return a.At.Compare(b.At) })
 	for _, l := range lines {
-		s.line(l.at, l.who, l.text)
+		s.add(l)
 	}
+}
+
+func decisionText(decision string) string {
+	switch decision {
+	case cibatest.Approve.String():
+		return "approves"
+	case cibatest.Deny.String():
+		return "refuses"
+	}
+	return "lets the time pass"
 }
 
 func pollText(answer string) string {
@@ -89,57 +167,8 @@ func pollText(answer string) string {
 		return "yes, an encrypted ID token"
 	case cibatest.Deny.String():
 		return "no"
+	case cibatest.Expire.String():
+		return "the time is over"
 	}
 	return answer
-}
-
-// event is a webhook's body, as far as the demo reads it.
-type event struct {
-	Type string `json:"type"`
-	Data struct {
-		ID string `json:"id"`
-	} `json:"data"`
-}
-
-// arrived shows what came to the inbox.
-func (d *demo) arrived(n news) {
-	if n.err != nil {
-		d.stage.say("inbox", "REFUSED: %v", n.err)
-		return
-	}
-	var e event
-	if err := json.Unmarshal(n.body, &e); err != nil {
-		d.stage.say("inbox", "verified, but not JSON")
-		return
-	}
-	d.stage.say("inbox", "webhook %s of %s: signature verified", e.Type, e.Data.ID)
-	select {
-	case d.came <- e:
-	default: // nobody waits for them outside --once
-	}
-}
-
-func (d *demo) introduce() {
-	fmt.Fprintf(d.env.stdout, `stepup demo: a bank asks, a phone answers. All of it in this process and in memory; nothing survives.
-
-  API        %[1]s/v1/step-ups
-  its docs   %[1]s/docs
-  operators  %[2]s/readyz
-  phone      %[3]s/phone
-  webhooks   %[4]s/
-  config     %[5]s/%[6]s
-`, d.apiURL(), d.adminURL(), d.opURL(), d.inboxURL(), d.dir, configFile)
-	if d.Once {
-		return
-	}
-	fmt.Fprintf(d.env.stdout, `
-Ask somebody yourself:
-
-  curl %[1]s/v1/step-ups -H 'Authorization: Bearer %[2]s' \
-    -H 'Content-Type: application/json' -H "Idempotency-Key: $RANDOM$RANDOM" \
-    -d '{"provider":"singpass","login_hint":"S1234567D"}'
-
-Somebody is being asked: open %[3]s/phone and answer. Enter asks the next one, Ctrl-C ends.
-
-`, d.apiURL(), d.bank.key, d.opURL())
 }

@@ -26,7 +26,15 @@ type fakeopCmd struct {
 
 func (fakeopCmd) Help() string {
 	return `A provider that speaks like Singpass, with a phone in the browser on which you answer. It knows no real people, and whoever
-reaches it can approve: keep it on this machine.
+reaches it can approve: keep it on this machine. It prints what to write into the configuration.
+
+Reads:
+  the client's public keys, from --client-jwks or --client-jwks-url
+
+Exit codes:
+  0  ended by Ctrl-C or SIGTERM
+  1  a file cannot be used, or the address is taken
+  2  wrong usage
 
 Examples:
   stepup fakeop --client-jwks secrets/public.jwks.json
