@@ -5,7 +5,7 @@
 PACKAGES := ciba/cibatest/peers cmd/stepup/testdata/client deploy/receivers/node
 INSTALLED := $(PACKAGES:%=%/node_modules/.package-lock.json)
 
-.PHONY: test demo build crash deps redis curl openssl node python java
+.PHONY: test demo build crash check-deploy deps redis curl openssl prometheus chromium shells node python java
 
 test: deps
 	go test ./...
@@ -19,7 +19,11 @@ build:
 crash: redis
 	go run ./cmd/crash -report deploy/RELIABILITY.md
 
-deps: redis curl openssl python java $(INSTALLED)
+# What stands in deploy/, held against Prometheus, Docker Compose, Kubernetes and systemd.
+check-deploy:
+	deploy/check.sh
+
+deps: redis curl openssl prometheus chromium shells python java $(INSTALLED)
 
 redis:
 	@deploy/need.sh redis-server redis-server
@@ -29,6 +33,18 @@ curl:
 
 openssl:
 	@deploy/need.sh openssl openssl
+
+prometheus:
+	@deploy/need.sh prometheus prometheus
+
+chromium:
+	@deploy/need.sh chromium chromium
+
+# Completion is typed into them, through script.
+shells:
+	@deploy/need.sh zsh zsh
+	@deploy/need.sh fish fish
+	@deploy/need.sh script bsdutils
 
 node:
 	@deploy/need.sh npm nodejs npm

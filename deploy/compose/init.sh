@@ -1,11 +1,12 @@
 #!/bin/sh
-# init.sh DIR  makes the keys and secrets of the compose stack, once. For development: it prints the API key and the
-# operators' token. Needs `stepup` in the PATH.
+# init.sh DIR [TOKENS]  makes the keys and secrets of the compose stack, once, and in TOKENS a copy of the operators' token for
+# who reads metrics and nothing else. For development: it prints the API key and the token. Needs `stepup` in the PATH.
 set -eu
 umask 077
 
 dir=$1
-mkdir -p "$dir"
+tokens=${2:-$1}
+mkdir -p "$dir" "$tokens"
 
 random() { head -c 32 /dev/urandom | base64 | tr -d '\n'; }
 word() { random | tr '+/' '-_' | tr -d '='; }
@@ -19,9 +20,11 @@ keep() { cat >"$dir/$1.new" && mv "$dir/$1.new" "$dir/$1"; }
 [ -s "$dir/ledger.whsec" ] || printf 'whsec_%s\n' "$(random)" | keep ledger.whsec
 [ -s "$dir/admin.token" ] || word | keep admin.token
 
+[ "$tokens" = "$dir" ] || cp "$dir/admin.token" "$tokens/"
+
 # The service runs as this user (deploy/Dockerfile).
 if [ "$(id -u)" -eq 0 ]; then
-	chown -R 65532:65532 "$dir"
+	chown -R 65532:65532 "$dir" "$tokens"
 fi
 
 cat <<TELL
