@@ -124,9 +124,10 @@ func TestReport(t *testing.T) {
 			{Name: rowBeyondP99, Values: []*float64{num(9)[0], nil, nil}},
 			{Name: rowMissing, Values: []*float64{nil, num(0)[0], num(1)[0]}},
 			{Name: rowBesideBad, Values: []*float64{nil, num(1.15)[0], nil}},
+			{Name: rowWithout, Values: []*float64{nil, num(1.12)[0], nil}},
 		}}}, nil
 	}
-	polls, others, hooks := sections[0], sections[1], sections[2]
+	polls, others, hooks, telling := sections[0], sections[1], sections[2], sections[3]
 	missing := "before\n" + polls.begin + polls.end // and none of the callers'
 	write(missing)
 	if err := report(t.Context(), file, "", io.Discard, measure); err == nil || ran != 0 {
@@ -135,7 +136,7 @@ func TestReport(t *testing.T) {
 	if err := report(t.Context(), file, "callers", io.Discard, measure); err == nil || ran != 0 {
 		t.Errorf("a file without the section's markers: %v after %d runs", err, ran)
 	}
-	write("before\n" + polls.begin + "\nold\n" + polls.end + "\nbetween\n" + others.begin + "\nolder\n" + others.end + "\nbefore the last\n" + hooks.begin + hooks.end + "\nafter\n")
+	write("before\n" + polls.begin + "\nold\n" + polls.end + "\nbetween\n" + others.begin + "\nolder\n" + others.end + "\nbefore the last\n" + hooks.begin + hooks.end + telling.begin + telling.end + "\nafter\n")
 	got := func() string {
 		t.Helper()
 		text, err := os.ReadFile(file)
@@ -156,8 +157,8 @@ func TestReport(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]int{
-		"before\n" + polls.begin: 1, polls.end + "\nbetween\n" + others.begin: 1, others.end + "\nbefore the last\n" + hooks.begin: 1, hooks.end + "\nafter\n": 1, "old": 0,
-		"| CPU a poll, this process, µs | 90.0 | 100.0 | 200.0 | 0.90 | 0.45 |":       len(parts) + len(callerParts) + len(hookParts),
+		"before\n" + polls.begin: 1, polls.end + "\nbetween\n" + others.begin: 1, others.end + "\nbefore the last\n" + hooks.begin: 1, telling.end + "\nafter\n": 1, "old": 0,
+		"| CPU a poll, this process, µs | 90.0 | 100.0 | 200.0 | 0.90 | 0.45 |":       len(parts) + len(callerParts) + len(hookParts) + len(telemetryParts),
 		"| CPU a poll, Go and Redis, ÷ baseline; " + few + " | ≤ 1.2 | 1.00 | kept |": 1,
 		"| CPU a poll, Go and Redis, ÷ naive; " + many + " | ≤ 0.5 | 0.50 | kept |":   1,
 		"| late p99 ÷ baseline; " + few + " | ≤ 1.5 | 3.00 | **missed** |":            1,
@@ -168,6 +169,7 @@ func TestReport(t *testing.T) {
 		"| " + rowBeyondP99 + " | ≤ 100 | – | not measured |":                         1, // a column has none
 		"| " + rowMissing + " | ≤ 0 | 1.00 | **missed** |":                            1,
 		"| " + rowBesideBad + " | ≤ 1.2 | 1.15 | kept |":                              1,
+		"| " + rowWithout + " | ≤ 1.1 | 1.12 | **missed** |":                          1,
 	} {
 		if n := strings.Count(got(), text); n != want {
 			t.Errorf("%d times, want %d: %s", n, want, text)

@@ -167,7 +167,7 @@ func parse(args []string, errs io.Writer) (settings, error) {
 	f.StringVar(&s.tls, "tls", "", "speak with the simulated provider by TLS and this version of HTTP: 1.1 or 2 (default: HTTP/1.1 without TLS)")
 	f.StringVar(&s.format, "format", "text", "of the tables: text, markdown or json")
 	f.StringVar(&s.report, "report", "", "run the set of measurements, about twenty minutes, and write its tables between the markers in this `file`")
-	f.StringVar(&s.section, "section", "", "with -report: measure and write this section alone: polls, callers or webhooks")
+	f.StringVar(&s.section, "section", "", "with -report: measure and write this section alone: polls, callers, webhooks or telemetry")
 	f.BoolVar(&s.engine, "engine", false, "answer polls in this process, without HTTP, signatures and JSON: the cost of the engine alone")
 	f.StringVar(&s.cpuprofile, "cpuprofile", "", "write a CPU profile of the service's steady part to this `file`")
 	f.StringVar(&s.memprofile, "memprofile", "", "write a profile of the service's heap with everything in flight to this `file`")
@@ -205,7 +205,7 @@ func (s settings) check(rest []string) error {
 	apart := s.callers || s.slow || s.webhooks || s.endpoints || s.telemetry
 	no(apart && s.engine, "-callers, -slow, -webhooks, -endpoints and -telemetry need a provider to speak with")
 	no(apart && s.cpuprofile+s.memprofile != "", "the service has a process of its own with -callers, -slow, -webhooks, -endpoints and -telemetry, which is not profiled")
-	no(s.section != "" && !slices.ContainsFunc(sections, func(c section) bool { return c.name == s.section }), "-section must be polls, callers or webhooks")
+	no(s.section != "" && !slices.ContainsFunc(sections, func(c section) bool { return c.name == s.section }), "-section must be polls, callers, webhooks or telemetry")
 	no(s.tls != "" && s.tls != "1.1" && s.tls != "2", "-tls must be 1.1 or 2")
 	no(s.format != "text" && s.format != "markdown" && s.format != "json", "-format must be text, markdown or json")
 	no(s.n < 1 || s.n > 200_000, "-n must be 1 to 200000")

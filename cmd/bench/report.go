@@ -26,6 +26,7 @@ var sections = []section{
 	{"polls", "<!-- measured: begin -->", "<!-- measured: end -->", parts, limits},
 	{"callers", "<!-- measured, callers: begin -->", "<!-- measured, callers: end -->", callerParts, callerLimits},
 	{"webhooks", "<!-- measured, webhooks: begin -->", "<!-- measured, webhooks: end -->", hookParts, hookLimits},
+	{"telemetry", "<!-- measured, telemetry: begin -->", "<!-- measured, telemetry: end -->", telemetryParts, telemetryLimits},
 }
 
 // part is one run of the report, in a process of its own, so that no run weighs what an earlier one left.

@@ -188,7 +188,10 @@ func openSink() (*sink, error) {
 }
 
 // Rows of -telemetry.
-const rowService = "CPU a poll, the service, µs"
+const (
+	rowService = "CPU a poll, the service, µs"
+	rowWithout = rowService + ", ÷ without"
+)
 
 func (b *bench) telemetryTable(columns []*telling) table {
 	t := table{Title: fmt.Sprintf("two services side by side, each with %d step-ups in flight, every %v, measured for %v; one without telemetry, the other with all of it: every step-up traced, sent to a collector, and /metrics read every %v; simulated provider over HTTP/1.1; %s",
@@ -204,7 +207,7 @@ func (b *bench) telemetryTable(columns []*telling) table {
 	}
 	add("polls", 0, func(s *telling) (float64, bool) { return float64(s.polls), true })
 	add(rowService, 1, func(s *telling) (float64, bool) { return cpu(s), true })
-	add(rowService+", ÷ without", 3, func(s *telling) (float64, bool) { return cpu(s) / max(1e-9, cpu(columns[0])), s.on })
+	add(rowWithout, 3, func(s *telling) (float64, bool) { return cpu(s) / max(1e-9, cpu(columns[0])), s.on })
 	add("polls traced, %", 1, func(s *telling) (float64, bool) { return 100 * float64(s.traced) / float64(max(1, s.polls)), s.on })
 	add("sent to the collector a poll, bytes", 0, func(s *telling) (float64, bool) { return float64(s.bytes) / float64(max(1, s.polls)), s.on })
 	add("RSS, MiB", 1, func(s *telling) (float64, bool) { return float64(s.rss) / (1 << 20), true })
