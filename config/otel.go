@@ -14,7 +14,7 @@ type Exports struct {
 }
 
 // Exports lays OpenTelemetry's standard variables below the file: OTLPEndpoint, where it is set, says where telemetry goes.
-// What the variables say of headers, certificates, compression, batches and sampling is read by who sends. Err is nil or
+// What the variables say of headers, certificates, compression, batches and sampling is judged here and read by who sends. Err is nil or
 // Problems: a variable that asks for what this program does not do must not pass for one that is obeyed.
 func (t Telemetry) Exports(environ []string) (to Exports, err error) {
 	env := otel{values: map[string]string{}}
@@ -23,12 +23,19 @@ func (t Telemetry) Exports(environ []string) (to Exports, err error) {
 			env.values[name] = strings.TrimSpace(value)
 		}
 	}
-	if strings.EqualFold(env.values["OTEL_SDK_DISABLED"], "true") {
+	if strings.EqualFold(env.values[disabled], "true") {
 		return Exports{Off: true}, nil
 	}
 	to.Traces = env.target(t.OTLPEndpoint, "traces")
 	to.Metrics = env.target(t.OTLPEndpoint, "metrics", "prometheus")
+	env.sent("traces", to.Traces)
+	env.sent("metrics", to.Metrics)
 	env.sampler()
+	env.choice("OTEL_METRICS_EXEMPLAR_FILTER", "always_on", "always_off", "trace_based")
+	if off := env.values[disabled]; off != "" && !strings.EqualFold(off, "false") {
+		env.wrong(disabled, "must be true or false")
+	}
+	env.resource()
 	if len(env.problems) > 0 {
 		return Exports{}, env.problems
 	}
@@ -83,7 +90,10 @@ func (env *otel) target(configured, signal string, others ...string) string {
 	return value
 }
 
-const endpointVariable = "OTEL_EXPORTER_OTLP_ENDPOINT"
+const (
+	disabled         = "OTEL_SDK_DISABLED"
+	endpointVariable = "OTEL_EXPORTER_OTLP_ENDPOINT"
+)
 
 // of is a setting of a signal's exporter: the signal's own variable, else the one for all.
 func (env *otel) of(signal, setting string) (name, value string) {
@@ -108,11 +118,9 @@ var samplers = []string{"always_on", "always_off", "traceidratio", "parentbased_
 func (env *otel) sampler() {
 	const name, argument = "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"
 	value := env.values[name]
-	if value != "" && !slices.Contains(samplers, value) {
-		env.wrong(name, "must be "+either(samplers))
-	}
+	env.choice(name, samplers...)
 	ratio, err := strconv.ParseFloat(cmp.Or(env.values[argument], "1"), 64)
-	if strings.HasSuffix(value, "traceidratio") && (err != nil || ratio < 0 || ratio > 1) {
+	if strings.HasSuffix(value, "traceidratio") && (err != nil || !(ratio >= 0 && ratio <= 1)) { // NaN is a number too
 		env.wrong(argument, "must be a number from 0 to 1, such as 0.1 for a tenth of the traces")
 	}
 }

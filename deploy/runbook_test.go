@@ -68,7 +68,7 @@ func sections(t *testing.T) map[string]string {
 func TestEveryAlertHasItsSection(t *testing.T) {
 	known := sections(t)
 	for _, a := range alerts(t) {
-		if want := "RUNBOOK.md#" + anchor(a.Alert); a.Annotations["runbook_url"] != want {
+		if want := `{{ or $externalLabels.stepup_runbook "/runbook" }}#` + anchor(a.Alert); a.Annotations["runbook_url"] != want {
 			t.Errorf("%s: runbook_url is %q, want %q", a.Alert, a.Annotations["runbook_url"], want)
 		}
 		if a.Annotations["summary"] == "" {
@@ -114,6 +114,41 @@ func TestRunbookLinks(t *testing.T) {
 func anchor(heading string) string {
 	return strings.ReplaceAll(strings.ToLower(heading), " ", "-")
 }
+
+// Whoever is called by an alarm line finds its words in the runbook.
+func TestEveryAlarmIsExplained(t *testing.T) {
+	explained := strings.Join(strings.Fields(sections(t)["StepupAlarm"]), " ")
+	found := map[string]bool{}
+	for _, dir := range []string{"../worker", "../cmd/stepup"} {
+		files, err := filepath.Glob(dir + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			for _, m := range alarmLines.FindAllStringSubmatch(read(t, file), -1) {
+				words, _, _ := strings.Cut(m[1]+m[2], ";")
+				found[strings.TrimRight(words, ": ")] = true
+			}
+		}
+	}
+	if len(found) < 20 {
+		t.Fatalf("%d alarms: the program is not read as it should be", len(found))
+	}
+	for words := range found {
+		if !strings.Contains(explained, words) {
+			// What follows a colon may differ, or say more than the table does.
+			if before, _, ok := strings.Cut(words, ": "); !ok || !strings.Contains(explained, before) {
+				t.Errorf("RUNBOOK.md, StepupAlarm, does not explain %q", words)
+			}
+		}
+	}
+}
+
+// alarmLines are an alarm's words where the line is written, and where they are only chosen.
+var alarmLines = regexp.MustCompile(`"([^"]+)",\s*"alarm", true|\b(?:leakedKeys|alarm)(?:\((?:ctx, )?|: | = | =\s+)"([^"]+)"`)
 
 // Files that the documents of this folder name are there.
 func TestDocumentsNameFilesThatExist(t *testing.T) {

@@ -146,6 +146,16 @@ func TestGraceIsLongEnough(t *testing.T) {
 	}
 }
 
+// A service that ended is started again however often that takes: Redis may be away for longer than five starts, and Go ends a
+// crash with 2, as the program ends at a mistake in its configuration.
+func TestUnitIsStartedAgain(t *testing.T) {
+	unit := read(t, "systemd/stepup.service")
+	before, _, _ := strings.Cut(unit, "\n[Service]\n")
+	if !strings.Contains(before, "\nStartLimitIntervalSec=0\n") || !strings.Contains(unit, "\nRestart=on-failure\n") || strings.Contains(unit, "RestartPreventExitStatus") {
+		t.Error("the unit gives up after some failures")
+	}
+}
+
 // A collector's pipelines are made of components that it has, and it has none that no pipeline uses.
 func TestCollectorPipelines(t *testing.T) {
 	var c map[string]yaml.MapSlice

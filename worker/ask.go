@@ -236,7 +236,6 @@ func (w *Worker) notAsked(ctx context.Context, set *Settings, c *create, f face,
 	e, asked, keep, alarm := refusedAsk(err)
 	r := &c.rec
 	if alarm != "" {
-		w.met.alarms.Add(ctx, 1, ofProvider(r.Provider))
 		w.log.ErrorContext(ctx, alarm, "alarm", true, "provider", r.Provider)
 	}
 	w.log.WarnContext(ctx, "step-up not taken by the provider", "id", r.ID, "caller", r.Caller, "provider", r.Provider, "code", e.Code, "error", err)

@@ -2,14 +2,11 @@ package worker
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
-
-	"go.opentelemetry.io/otel/metric"
 )
 
 // How many lines wait in memory while the file takes none. What is refused meanwhile gets
@@ -32,8 +29,7 @@ var errAuditSlow = errors.New("the disk does not answer")
 // nobody for an fsync. What cannot be written waits in memory; until it is written, no
 // new step-up is taken. The zero Audit keeps nothing.
 type Audit struct {
-	log    *slog.Logger
-	alarms metric.Int64Counter
+	log *slog.Logger
 
 	kick     chan struct{} // there are lines, or there is another file
 	over     chan struct{} // closed by Close
@@ -61,12 +57,9 @@ type auditLine struct {
 // OpenAudit opens the file for more lines, or creates it for nobody else to read. With an
 // empty path nothing is kept until Reopen names one. Close ends it.
 func OpenAudit(path string, log *slog.Logger) (*Audit, error) {
-	met, err := newInstruments()
-	if err != nil {
-		return nil, err
-	}
-	a := &Audit{log: log, alarms: met.alarms, kick: make(chan struct{}, 1), over: make(chan struct{})}
+	a := &Audit{log: log, kick: make(chan struct{}, 1), over: make(chan struct{})}
 	if path != "" {
+		var err error
 		if a.file, err = openAuditFile(path, true); err != nil {
 			return nil, err
 		}
@@ -202,7 +195,6 @@ func (a *Audit) change(to *error, fault error) {
 }
 
 func (a *Audit) alarm(what string, err error) {
-	a.alarms.Add(context.Background(), 1)
 	a.log.Error(what, "alarm", true, "error", err)
 }
 

@@ -45,11 +45,11 @@ func (w *Worker) finish(ctx context.Context, s *session, v verdict, identity *Id
 	w.renew(s)
 	before := s.record
 	e := w.conclude(s, v, identity)
-	ctx, span := w.met.final(ctx, &s.record)
-	defer span.End()
+	ctx, stored := w.met.final(ctx, &s.record)
 	op := opID()
 	failpoint("final.store")
 	err := w.stubborn(ctx, &before, func() error { return w.store.final(ctx, &s.record, op, e) })
+	stored(err)
 	failpoint("final.stored")
 	if errors.Is(err, errFinal) {
 		s.record = before

@@ -97,7 +97,8 @@ type follower struct {
 	w      *Worker
 	caller string
 	known  map[string]*followed
-	begun  time.Time // by Redis's clock, as after is
+	begun  time.Time // by Redis's clock, as now and after are
+	now    time.Time // of the last look
 	after  time.Time // only what is later is news; zero before the first look
 }
 
@@ -122,7 +123,7 @@ func (f *follower) look(ctx context.Context) ([]News, error) {
 		return nil, err
 	}
 	first := f.after.IsZero()
-	if first {
+	if f.now = now; first {
 		f.begun, f.after = now, now
 	}
 	scores := make(map[string]int64, len(marks))
@@ -209,14 +210,14 @@ func (f *follower) take(r *record, scores map[string]int64) []News {
 	if score, ok := scores[r.ID]; ok {
 		k.score = score
 	}
-	if news := k.news(r, f.after); f.caller == "" || f.caller == r.Caller {
+	if news := k.news(r, f.now, f.after); f.caller == "" || f.caller == r.Caller {
 		return news
 	}
 	return nil
 }
 
 // news is what the record says that was not told, unless it is older than after.
-func (k *followed) news(r *record, after time.Time) (all []News) {
+func (k *followed) news(r *record, now, after time.Time) (all []News) {
 	tell := func(at time.Time, n News) {
 		if !at.Before(after) {
 			n.At, n.ID, n.Caller, n.Provider = at, r.ID, r.Caller, r.Provider
@@ -252,7 +253,7 @@ func (k *followed) news(r *record, after time.Time) (all []News) {
 		}
 	}
 	if !waits {
-		k.over = time.Now()
+		k.over = now
 	}
 	return all
 }

@@ -115,10 +115,14 @@ func (r *record) inspection() Inspection {
 	now := time.Now()
 	for i := range r.Deliveries {
 		d := &r.Deliveries[i]
-		v.Deliveries = append(v.Deliveries, InspectedDelivery{
-			DeliveryView: d.view(), EventID: d.Event, Type: d.Type, UntilAt: stamp(time.UnixMilli(d.Until)), Pulled: d.Pull,
+		e := InspectedDelivery{
+			DeliveryView: d.view(), EventID: d.Event, Type: d.Type, Pulled: d.Pull,
 			Failing: d.fails(), Resendable: r.resendable(d, now),
-		})
+		}
+		if d.Until > 0 { // 0: what was to be sent was missing
+			e.UntilAt = stamp(time.UnixMilli(d.Until))
+		}
+		v.Deliveries = append(v.Deliveries, e)
 	}
 	return v
 }

@@ -15,7 +15,7 @@ type Overview struct {
 	At    time.Time
 	Whole bool // false: Redis did not answer, and this is what this process alone knows
 
-	InFlight     int64 // asked and not final
+	InFlight     int64 // asked and not final; where it is not whole, what this process holds
 	MostInFlight int64 // beyond that creates are refused
 	Held         []Holding
 	Unowned      int64         // of which a poll is due and nobody has them in hand
@@ -87,8 +87,8 @@ type Process struct {
 	Left  time.Duration // of the lease; negative when it lapsed
 	Owns  int64         // step-ups on its name
 	Here  bool          // it is this one
-	Role  Role          // "": it told nothing lately
-	Host  string
+	Role  Role
+	Host  string // it, PID and Began are not known of one that told nothing lately
 	PID   int
 	Began time.Time
 }
@@ -106,18 +106,25 @@ type Rates struct {
 func (w *Worker) Overview(ctx context.Context) (Overview, error) {
 	o := Overview{At: time.Now(), MostInFlight: int64(w.opts.MaxInFlightTotal)}
 	v, err := w.look(ctx)
-	if err != nil {
+	if o.Whole = err == nil; !o.Whole {
 		v = w.lookAlone()
 	}
-	o.Whole, o.InFlight, o.Unowned, o.Overdue = err == nil, w.inFlight.Load(), v.sums.unowned, v.sums.oldest
+	o.Unowned, o.Overdue = v.sums.unowned, v.sums.oldest
 	o.Workers, o.FailingStepUps = v.roster, v.sums.failing
 	o.RedisAhead, o.RedisUsed, o.RedisMost = v.ahead, v.sums.used, v.sums.most
 	for _, r := range v.records {
 		o.Failing = append(o.Failing, r.failures(o.At)...)
 	}
+	set := w.settings.Load()
 	o.held(v.told)
-	o.endpoints(v.told)
-	o.health(w.settings.Load(), v.told, v.minutes)
+	if o.InFlight = w.inFlight.Load(); !o.Whole {
+		o.InFlight = 0
+		for _, h := range o.Held {
+			o.InFlight += int64(h.Count)
+		}
+	}
+	o.endpoints(set, v.told)
+	o.health(set, v.told, v.minutes)
 	o.rates(v.minutes)
 	return o, err
 }
@@ -176,10 +183,14 @@ func (o *Overview) held(all []told) {
 }
 
 // endpoints are those that take nothing: as the processes remember it, and where none does
-// as the step-ups do that wait for them.
-func (o *Overview) endpoints(all []told) {
+// as the step-ups do that wait for them. One that is configured no more is remembered for
+// nothing, unless a step-up waits.
+func (o *Overview) endpoints(set *Settings, all []told) {
 	known := map[endpoint]bool{}
 	for at, states := range statesOf(all) {
+		if _, configured := set.hook(at.caller, at.webhook); !configured {
+			continue
+		}
 		known[at] = true
 		if e, fails := at.latest(states); fails {
 			o.Endpoints = append(o.Endpoints, e)

@@ -65,14 +65,14 @@ func (w *Worker) lookAlone() view {
 func (l *lease) own() Process {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Process{Lease: l.id, Here: true, Left: leaseTime - since(l.beat)}
+	return Process{Lease: l.id, Role: roleOf(string(l.role)), Here: true, Left: leaseTime - since(l.beat)}
 }
 
 // roster is everybody who holds a lease, and then whoever lost one lately, the latest first;
 // and the time by Redis's clock.
 func (l *lease) roster(ctx context.Context) (clock int64, all []Process, err error) {
 	got, err := scriptRoster.Run(ctx, l.rdb, []string{keyWorkers}).Slice()
-	if err != nil || len(got) != 2 {
+	if err != nil {
 		return 0, nil, fmt.Errorf("reading the leases: %w", err)
 	}
 	clock, _ = got[0].(int64)
@@ -81,7 +81,7 @@ func (l *lease) roster(ctx context.Context) (clock int64, all []Process, err err
 	list := strs(got[1])
 	for i := len(list) - 2; i >= 0; i -= 2 { // the latest first
 		until, _ := strconv.ParseFloat(list[i+1], 64)
-		p := Process{Lease: list[i], Here: list[i] == me, Left: time.Duration(int64(until)-clock) * time.Millisecond}
+		p := Process{Lease: list[i], Role: roleOf(list[i]), Here: list[i] == me, Left: time.Duration(int64(until)-clock) * time.Millisecond}
 		if p.Left < 0 {
 			if lapsed++; until <= 1 || lapsed > lapsedMost { // it said goodbye
 				continue
@@ -95,9 +95,14 @@ func (l *lease) roster(ctx context.Context) (clock int64, all []Process, err err
 	return clock, all, nil
 }
 
+// roleOf is the role that a lease's id names.
+func roleOf(lease string) Role {
+	return map[string]Role{"w": RoleWorker, "a": RoleAPI, "b": RoleAll}[lease[:min(1, len(lease))]]
+}
+
 // describe adds what a process told of itself.
 func (p *Process) describe(t *told) {
-	p.Role, p.Host, p.PID, p.Began = t.Role, t.Host, t.PID, time.UnixMilli(t.Began)
+	p.Host, p.PID, p.Began = t.Host, t.PID, time.UnixMilli(t.Began)
 }
 
 // list is one of the keys of a caller's step-ups that fail, and how many are on it.

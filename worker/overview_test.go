@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,11 +10,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"stepup/ciba"
+	"stepup/webhook"
 )
 
 // overview is what the operators' page shows, where it must be whole.
@@ -153,7 +156,7 @@ func TestOverviewShowsLapsedLeases(t *testing.T) {
 		dies.cut.off.Store(true)
 		time.Sleep(30 * time.Second)
 		o := r.overview()
-		if len(o.Workers) != 2 || !o.Workers[0].Here || o.Workers[1].Lease != id || o.Workers[1].Left > -20*time.Second || o.Workers[1].Owns != 0 {
+		if len(o.Workers) != 2 || !o.Workers[0].Here || o.Workers[1].Lease != id || o.Workers[1].Left > -20*time.Second || o.Workers[1].Owns != 0 || o.Workers[1].Role != RoleAll {
 			t.Errorf("workers %+v; %s died", o.Workers, id)
 		}
 		dies.cut.off.Store(false)
@@ -175,9 +178,10 @@ func TestOverviewWithoutRedis(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		r.provider.provide(nil, &ciba.Transient{Err: errors.New("no connection")})
 		r.cut.off.Store(true)
+		r.inFlight.Store(7) // as last counted over all processes
 		time.Sleep(20 * time.Second)
 		o, err := r.Overview(t.Context())
-		if err == nil || o.Whole || len(o.Held) != 1 || len(o.Workers) != 1 || o.Workers[0].Owns != 1 || o.Workers[0].Left > 0 {
+		if err == nil || o.Whole || o.InFlight != 1 || len(o.Held) != 1 || len(o.Workers) != 1 || o.Workers[0].Owns != 1 || o.Workers[0].Left > 0 {
 			t.Errorf("%v: %+v", err, o)
 		}
 		if sumOf(o, func(m Rates) int { return m.Created }) != 1 || len(o.Providers) != 1 || o.Providers[0].Asks.Count != 1 {
@@ -286,8 +290,9 @@ func TestAnswersOfProviders(t *testing.T) {
 
 // Several processes remember an endpoint: the latest of them knows.
 func TestEndpointsAsProcessesRememberThem(t *testing.T) {
+	set := Settings{Callers: map[string]Caller{"bank": {Webhooks: []Webhook{{Name: "ledger"}}}}}
 	at := func(state endpointState) told {
-		state.Caller, state.Webhook = "bank", "ledger"
+		state.Caller, state.Webhook = "bank", cmp.Or(state.Webhook, "ledger")
 		return told{Endpoints: []*endpointState{&state}}
 	}
 	waits := Failing{Caller: "bank", Webhook: "ledger", Status: DeliveryPending, Since: time.UnixMilli(50), LastStatus: 502, Reason: "status"}
@@ -304,9 +309,12 @@ func TestEndpointsAsProcessesRememberThem(t *testing.T) {
 		{"nobody remembers", nil, []Failing{waits, waits}, "since 50, 0 in a row, 502"},
 		{"given up long ago", nil, []Failing{{Caller: "bank", Webhook: "ledger", Status: DeliveryUndelivered}}, ""},
 		{"edited", []told{{Endpoints: []*endpointState{nil}}}, nil, ""},
+		{"configured no more", []told{at(endpointState{Webhook: "former", Bad: 300, Since: 100, Row: 4})}, nil, ""},
+		{"configured no more, and waited for", []told{at(endpointState{Webhook: "former", Bad: 300, Since: 100, Row: 4})},
+			[]Failing{{Caller: "bank", Webhook: "former", Status: DeliveryPending, Since: time.UnixMilli(50)}}, "since 50, 0 in a row, 0"},
 	} {
 		o := Overview{Failing: tt.waits}
-		o.endpoints(tt.told)
+		o.endpoints(&set, tt.told)
 		got := ""
 		for _, e := range o.Endpoints {
 			got += fmt.Sprintf("since %d, %d in a row, %d", e.Since.UnixMilli(), e.Failures, e.LastStatus)
@@ -315,6 +323,25 @@ func TestEndpointsAsProcessesRememberThem(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
+}
+
+// A provider or an endpoint that was sent nothing for a day may be configured no more: it is forgotten.
+func TestSilenceIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPulse()
+		p.answered("former", wayAsk, time.Second, nil)
+		p.attempted("bank", "former", webhook.Attempt{Outcome: webhook.Failed, Status: 500})
+		time.Sleep(23 * time.Hour)
+		p.answered("singpass", wayAsk, time.Second, nil)
+		p.attempted("bank", "ledger", webhook.Attempt{Outcome: webhook.Delivered, Status: 200})
+		for after, want := range []int{2, 1} {
+			last, endpoints := p.lately()
+			if len(last) != want || len(endpoints) != want || want == 1 && (last[0].Provider != "singpass" || endpoints[0].Webhook != "ledger") {
+				t.Errorf("%d hours after: %+v, %+v", 23+2*after, last, endpoints)
+			}
+			time.Sleep(2 * time.Hour)
+		}
+	})
 }
 
 // Nothing of what is told to Redis for the overview, and nothing that it shows, is personal.

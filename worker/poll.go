@@ -265,19 +265,19 @@ func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
 	s.call.Store(&call{s.Owner, max(s.Interval, s.hold()), cut})
 	owner, sent, inHand, late, polling := s.Owner, s.sentAt, s.asked.Raw != "", s.sentAt.Sub(s.NotBefore), s.polling
 	w.crew.do(func() { // telemetry too: it needs a deep stack
-		ctx, span := w.met.span(ctx, "stepup.poll", polling...)
-		defer span.End()
 		defer cut()
 		a := answer{err: errNotSent}
 		// Once more, as the last thing before it goes out: this process may have
 		// frozen since it looked.
-		if id, ok, _ := w.lease.holder(); ok && id == owner {
+		if id, ok, _ := w.lease.holder(); ok && id == owner && inHand {
+			a = answerOf(ctx, provider, &s.asked) // nothing is sent: this is no poll
+		} else if ok && id == owner {
+			ctx, span := w.met.span(ctx, "stepup.poll", polling...)
 			a = answerOf(ctx, provider, &s.asked)
+			span.End()
 			w.met.polled(ctx, name, a)
-			if !inHand {
-				w.met.late(ctx, name, late)
-				w.pulse.answered(name, wayPoll, time.Since(sent), a.err)
-			}
+			w.met.late(ctx, name, late)
+			w.pulse.answered(name, wayPoll, time.Since(sent), a.err)
 		}
 		s.call.Store(nil)
 		got <- a
@@ -389,6 +389,5 @@ func (s *session) unseal(field string, v any) error {
 }
 
 func (w *Worker) alarm(ctx context.Context, what string, s *session) {
-	w.met.alarms.Add(ctx, 1, ofProvider(s.Provider))
 	w.log.ErrorContext(ctx, what, "alarm", true, "id", s.ID, slog.String("provider", s.Provider))
 }

@@ -96,8 +96,8 @@ type endpointState struct {
 }
 
 const (
-	keepMinutes   = 2 * time.Hour  // in Redis
-	keepEndpoints = 24 * time.Hour // an endpoint that got nothing for so long is forgotten
+	keepMinutes = 2 * time.Hour  // in Redis
+	keepAnswers = 24 * time.Hour // an endpoint, a webhook's or a provider's, that was sent nothing for so long is forgotten
 )
 
 func newPulse() pulse {

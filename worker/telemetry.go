@@ -22,10 +22,10 @@ type instruments struct {
 	tracer trace.Tracer
 	meter  metric.Meter
 
-	created, finals, polls, discarded     metric.Int64Counter
-	attempts, undelivered, lapses, alarms metric.Int64Counter
-	lateness, delay                       metric.Float64Histogram
-	gauges                                gauges
+	created, finals, polls, discarded metric.Int64Counter
+	attempts, undelivered, lapses     metric.Int64Counter
+	lateness, delay                   metric.Float64Histogram
+	gauges                            gauges
 }
 
 func newInstruments() (m instruments, err error) {
@@ -43,7 +43,6 @@ func newInstruments() (m instruments, err error) {
 	counter(&m.attempts, "stepup.webhook.attempts", "Webhook attempts, by outcome.")
 	counter(&m.undelivered, "stepup.webhook.undelivered", "Events that were given up.")
 	counter(&m.lapses, "stepup.lease.lapses", "Leases of this process that lapsed.")
-	counter(&m.alarms, "stepup.alarms", "What an operator must look at.")
 	seconds := func(to *metric.Float64Histogram, name, what string, bounds ...float64) {
 		var e error
 		*to, e = m.meter.Float64Histogram(name, metric.WithDescription(what), metric.WithUnit("s"), metric.WithExplicitBucketBoundaries(bounds...))
@@ -64,7 +63,6 @@ func (m *instruments) begin(ctx context.Context, set *Settings) {
 	for name := range set.Providers {
 		m.created.Add(ctx, 0, ofProvider(name))
 		m.discarded.Add(ctx, 0, ofProvider(name))
-		m.alarms.Add(ctx, 0, ofProvider(name))
 		for _, s := range []State{Approved, Denied, Expired, Cancelled, Failed, Unknown} {
 			m.finals.Add(ctx, 0, ofState(name, s))
 		}

@@ -52,7 +52,7 @@ func (w *Worker) summed(ctx context.Context, clock int64, v *view) (*census, err
 	if err != nil {
 		return nil, err
 	}
-	if c.usage, err = memory(ctx, w.opts.Store); err != nil { // the one in this process has no figures
+	if c.usage, err = memory(ctx, w.opts.Store); err != nil { // its ACL may refuse, and the one in this process has no figures
 		w.log.Debug("Redis does not tell what memory it uses", "error", err)
 	}
 	return c, nil
@@ -132,7 +132,8 @@ func (s *store) unowned(ctx context.Context, ids []string, clock int64) ([]bool,
 	return all, nil
 }
 
-// memory is what Redis uses; of a cluster, what its fullest master does.
+// memory is what Redis uses; of a cluster, what its fullest master does. Where one does not
+// tell, the others' figures would pass for those of the fullest: it is an error.
 func memory(ctx context.Context, rdb redis.UniversalClient) (fullest usage, err error) {
 	var mu sync.Mutex
 	read := func(ctx context.Context, node *redis.Client) error {
@@ -141,6 +142,9 @@ func memory(ctx context.Context, rdb redis.UniversalClient) (fullest usage, err 
 			return fmt.Errorf("reading Redis's memory: %w", err)
 		}
 		u := usage{figure(info, "used_memory"), figure(info, "maxmemory")}
+		if u.used == 0 {
+			return errors.New("reading Redis's memory: its INFO does not name any")
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		if u.share() > fullest.share() {
@@ -156,7 +160,10 @@ func memory(ctx context.Context, rdb redis.UniversalClient) (fullest usage, err 
 	default:
 		err = errors.New("not a client of one Redis or of a cluster")
 	}
-	return fullest, err
+	if err != nil {
+		return usage{}, err
+	}
+	return fullest, nil
 }
 
 // share is how full a Redis is; without a limit, a little fuller the more it holds.

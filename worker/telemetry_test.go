@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,10 +144,12 @@ func TestCensusOfMany(t *testing.T) {
 // provider with a clock of its own.
 type skewed struct {
 	Provider
-	ahead time.Duration
+	ahead atomic.Int64
 }
 
-func (s *skewed) Skew() (time.Duration, time.Time) { return s.ahead, time.Now() }
+func (s *skewed) Skew() (time.Duration, time.Time) {
+	return time.Duration(s.ahead.Load()), time.Now()
+}
 
 // Clocks that differ are told, and not again and again.
 func TestClocksThatDiffer(t *testing.T) {
@@ -164,7 +167,7 @@ func TestClocksThatDiffer(t *testing.T) {
 		if n := said.count(warning); n != 0 {
 			t.Errorf("%d warnings while all clocks agree", n)
 		}
-		peer.ahead = -7 * time.Second
+		peer.ahead.Store(int64(-7 * time.Second))
 		time.Sleep(5 * time.Minute)
 		if n := said.count(warning); n != 1 || said.count("peer=singpass ahead_ms=-7000") != 1 {
 			t.Errorf("%d warnings in five minutes: %s", n, said.text())

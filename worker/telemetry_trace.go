@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -76,12 +77,22 @@ func (m *instruments) join(ctx context.Context, s *session, began time.Time) con
 	return trace.ContextWithSpanContext(ctx, span.SpanContext())
 }
 
-// final begins the span in which a final state is stored.
-func (m *instruments) final(ctx context.Context, r *record) (context.Context, trace.Span) {
-	ctx, span := m.span(ctx, "stepup.final", about(r), trace.WithAttributes(
-		attribute.String("stepup.status", string(r.State)), attribute.String("stepup.reason", r.Reason.Code)))
-	if r.State == Failed || r.State == Unknown {
-		span.SetStatus(codes.Error, r.Reason.Code)
+// final begins the span in which r's final state is stored. Only a state that was stored is
+// told: of two that were reached at once, the later one is nobody's.
+func (m *instruments) final(ctx context.Context, r *record) (_ context.Context, stored func(error)) {
+	ctx, span := m.span(ctx, "stepup.final", about(r))
+	return ctx, func(err error) {
+		defer span.End()
+		switch {
+		case errors.Is(err, errFinal):
+			span.SetStatus(codes.Error, "final before")
+			return
+		case err != nil:
+			span.SetStatus(codes.Error, "not stored")
+			return
+		case r.State == Failed, r.State == Unknown:
+			span.SetStatus(codes.Error, r.Reason.Code)
+		}
+		span.SetAttributes(attribute.String("stepup.status", string(r.State)), attribute.String("stepup.reason", r.Reason.Code))
 	}
-	return ctx, span
 }

@@ -18,7 +18,6 @@ const (
 // told is what a process tells all others of itself, under the id of its lease. It holds
 // names from the configuration, counts and times.
 type told struct {
-	Role      Role             `json:"role"`
 	Host      string           `json:"host"`
 	PID       int              `json:"pid"`
 	Began     int64            `json:"began"` // ms
@@ -83,7 +82,7 @@ func (w *Worker) tellOnce(ctx context.Context) {
 
 // telling is what this process tells now.
 func (w *Worker) telling() told {
-	t := told{Role: w.opts.Role, Host: w.pulse.host, PID: os.Getpid(), Began: ms(w.pulse.began), Held: w.holding(), Ahead: map[string]int64{}}
+	t := told{Host: w.pulse.host, PID: os.Getpid(), Began: ms(w.pulse.began), Held: w.holding(), Ahead: map[string]int64{}}
 	for name, p := range w.settings.Load().Providers {
 		if ahead, ok := p.providerAhead(); ok {
 			t.Ahead[name] = ahead.Milliseconds()
@@ -97,12 +96,16 @@ func (w *Worker) telling() told {
 func (p *pulse) lately() (last []lastAnswer, endpoints []*endpointState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	silent := time.Now().Add(-keepAnswers)
 	for at, a := range p.last {
+		if a.At.Before(silent) { // the provider may be configured no more
+			delete(p.last, at)
+			continue
+		}
 		last = append(last, lastAnswer{at.provider, at.endpoint, a})
 	}
-	silent := time.Now().Add(-keepEndpoints).UnixMilli()
 	for at, e := range p.endpoints {
-		if max(e.OK, e.Bad) < silent {
+		if max(e.OK, e.Bad) < silent.UnixMilli() {
 			delete(p.endpoints, at)
 			continue
 		}

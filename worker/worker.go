@@ -18,6 +18,7 @@ package worker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -157,14 +158,16 @@ func New(o Options, s Settings) (*Worker, error) {
 		return nil, err
 	}
 	w.Reload(s)
-	w.met.begin(context.Background(), &s)
 	w.queue = newQueue(o, w)
 	return w, nil
 }
 
 // Reload takes new settings into use. What is under way goes on with the old
 // ones until its next step.
-func (w *Worker) Reload(s Settings) { w.settings.Store(&s) }
+func (w *Worker) Reload(s Settings) {
+	w.settings.Store(&s)
+	w.met.begin(context.Background(), &s)
+}
 
 // Run works until ctx ends, then drains: no new claims, answers in flight are
 // awaited and stored, ownership is let go. It returns when all of that is done.
@@ -272,14 +275,28 @@ func (w *Worker) InFlight() int {
 }
 
 // CheckShards makes sure that the data was written with as many shards: with
-// another number nothing would be found. Run does it too; a start that wants to say
-// so before it opens its doors calls it first.
+// another number nothing would be found. An empty Redis is given this number. Run does
+// it too; a start that wants to say so before it opens its doors calls it first.
 func (w *Worker) CheckShards(ctx context.Context) error {
-	want := strconv.Itoa(w.opts.Shards)
-	if err := w.opts.Store.SetNX(ctx, keyShards, want, 0).Err(); err != nil {
+	if err := w.opts.Store.SetNX(ctx, keyShards, w.opts.Shards, 0).Err(); err != nil {
 		return fmt.Errorf("reaching Redis: %w", err)
 	}
+	return w.CheckData(ctx)
+}
+
+// CheckData is CheckShards for who only looks on: it writes nothing, and a Redis in which
+// no service has worked is a mistake.
+func (w *Worker) CheckData(ctx context.Context) error {
+	want := strconv.Itoa(w.opts.Shards)
 	got, err := w.opts.Store.Get(ctx, keyShards).Result()
+	if errors.Is(err, redis.Nil) {
+		// Redis may have lost its data under a running service, whose lease is then all that tells of it.
+		var leases int64
+		if leases, err = w.opts.Store.Exists(ctx, keyWorkers).Result(); err == nil && leases == 0 {
+			return errors.New("this Redis holds no stepup data; is it the one that the service uses?")
+		}
+		got = want
+	}
 	if err != nil {
 		return fmt.Errorf("reaching Redis: %w", err)
 	}

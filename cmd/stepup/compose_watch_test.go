@@ -2,11 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -81,13 +83,9 @@ func (s *stack) hasten(text string) string {
 	return awhile.ReplaceAllString(aQuarter.ReplaceAllString(text, "_interval: 1s"), "")
 }
 
-// watched asks Prometheus.
+// watched asks Prometheus while all is well.
 func (s *stack) watched(t *testing.T) {
 	t.Helper()
-	if !hasPrometheus() {
-		t.Log("prometheus is not on the PATH, so nobody watches: `make deps` at the root installs it")
-		return
-	}
 	eventually(t, "Prometheus has asked all three processes", func() bool { return slices.Equal(s.query(t, `sum(up{job="stepup"})`), []string{"3"}) })
 	for _, query := range []string{
 		`sum(stepup_created_total{provider="singpass"}) == 1`,
@@ -108,14 +106,58 @@ func (s *stack) watched(t *testing.T) {
 		eventually(t, "Prometheus has "+query, func() bool { return len(s.query(t, query)) > 0 })
 	}
 	eventually(t, "no alert fires while all is well", func() bool { return len(s.firing(t)) == 0 })
+}
 
+// alerted breaks one thing after the other, and Prometheus tells of each.
+func (s *stack) alerted(t *testing.T, key, body string) {
+	t.Helper()
+	s.kill(t, "receiver")
+	s.ask(t, key, body, "second")
+	s.approve(t)
+	s.fires(t, "StepupWebhooksFailing", "")
 	s.kill(t, "worker-2")
-	eventually(t, "the alert StepupDown tells of the worker that was killed", func() bool {
-		return slices.Contains(s.firing(t), "StepupDown "+s.ports["worker-2:8081"])
-	})
-	eventually(t, "the alert StepupOneWorker fires", func() bool { return slices.Contains(s.firing(t), "StepupOneWorker ") })
+	s.fires(t, "StepupDown", s.ports["worker-2:8081"])
+	s.fires(t, "StepupOneWorker", "")
+	s.explained(t)
 	s.kill(t, "worker")
-	eventually(t, "the alert StepupNoWorker fires", func() bool { return slices.Contains(s.firing(t), "StepupNoWorker ") })
+	s.fires(t, "StepupNoWorker", "")
+	s.kill(t, "redis")
+	s.fires(t, "StepupNotReady", s.ports["api:8081"])
+	s.kill(t, "api")
+	s.fires(t, "StepupNoAPI", "")
+}
+
+func (s *stack) fires(t *testing.T, alert, instance string) {
+	t.Helper()
+	eventually(t, "the alert "+alert+" fires", func() bool { return slices.Contains(s.firing(t), alert+" "+instance) })
+}
+
+// explained follows the links of what fires, as an operator does. What stands before the path is the stack's own address.
+func (s *stack) explained(t *testing.T) {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(s.root, "etc/stepup/secrets/admin.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range s.alerts(t) {
+		link, err := url.Parse(a.Annotations["runbook_url"])
+		if err != nil || link.Host != "127.0.0.1:8081" {
+			t.Fatalf("%s has the link %q", a.Labels["alertname"], a.Annotations["runbook_url"])
+		}
+		req, err := http.NewRequest(http.MethodGet, "http://"+s.ports["api:8081"]+link.Path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+string(token))
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if page, err := io.ReadAll(res.Body); err != nil || link.Fragment == "" || !strings.Contains(string(page), `id="`+link.Fragment+`"`) {
+			t.Errorf("%s: nothing on it behind %s: %d, %v", a.Labels["alertname"], link, res.StatusCode, err)
+		}
+	}
 }
 
 func (s *stack) kill(t *testing.T, name string) {
@@ -142,20 +184,26 @@ func (s *stack) query(t *testing.T, promql string) (values []string) {
 // machineIsBusy are alerts that may be right where other tests take the CPU.
 var machineIsBusy = []string{"StepupLeaseLapsed", "StepupPollsLate", "StepupWebhooksLate", "StepupAPISlow"}
 
-// firing are the alerts that fire, with the instance that each is about.
-func (s *stack) firing(t *testing.T) (names []string) {
+type firingAlert struct {
+	Labels, Annotations map[string]string
+	State               string
+}
+
+// alerts are those that fire.
+func (s *stack) alerts(t *testing.T) []firingAlert {
 	t.Helper()
 	var answer struct {
-		Data struct {
-			Alerts []struct {
-				Labels map[string]string
-				State  string
-			}
-		}
+		Data struct{ Alerts []firingAlert }
 	}
 	s.prometheus(t, "/api/v1/alerts", &answer)
-	for _, a := range answer.Data.Alerts {
-		if name := a.Labels["alertname"]; a.State == "firing" && !slices.Contains(machineIsBusy, name) {
+	return slices.DeleteFunc(answer.Data.Alerts, func(a firingAlert) bool { return a.State != "firing" })
+}
+
+// firing are the names of alerts that fire, with the instance that each is about.
+func (s *stack) firing(t *testing.T) (names []string) {
+	t.Helper()
+	for _, a := range s.alerts(t) {
+		if name := a.Labels["alertname"]; !slices.Contains(machineIsBusy, name) {
 			names = append(names, name+" "+a.Labels["instance"])
 		}
 	}

@@ -9,9 +9,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.opentelemetry.io/otel/sdk/trace"
@@ -45,6 +47,8 @@ Examples:
   stepup demo --once    # watch one approval and one refusal in the terminal, 5 seconds`
 }
 
+const maxPort = 1<<16 - 1
+
 // demo is the little world around the service.
 type demo struct {
 	demoCmd
@@ -58,13 +62,18 @@ type demo struct {
 }
 
 func (c demoCmd) Run(e *env) error {
+	if c.PortBase < 1 || c.PortBase > maxPort-3 {
+		return usageError{fmt.Sprintf("--port-base %d: must be 1 to %d", c.PortBase, maxPort-3)}
+	}
 	dir, err := os.MkdirTemp("", "stepup-demo-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
 	d := &demo{demoCmd: c, env: e, dir: dir, came: make(chan event, 64)}
-	return d.run(e.ctx)
+	ctx, stop := signal.NotifyContext(e.ctx, syscall.SIGHUP) // the terminal was closed: its keys must not stay
+	defer stop()
+	return d.run(ctx)
 }
 
 func (d *demo) addr(n int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(d.PortBase+n)) }
@@ -287,7 +296,7 @@ func (d *demo) stepUp(ctx context.Context, nric string) (result, error) {
 	return r, nil
 }
 
-// await waits for a step-up's verified webhook.
+// await waits for a step-up's verified webhook, and for its sender to know.
 func (d *demo) await(ctx context.Context, id, typ string) error {
 	for {
 		select {
@@ -295,7 +304,7 @@ func (d *demo) await(ctx context.Context, id, typ string) error {
 			return fmt.Errorf("the webhook %s of %s did not arrive", typ, id)
 		case e := <-d.came:
 			if e.Data.ID == id && e.Type == typ {
-				return nil
+				return d.stage.await(ctx, ends["webhook send"])
 			}
 		}
 	}
@@ -313,30 +322,26 @@ func (d *demo) links() map[string]string {
 }
 
 func (d *demo) introduce() {
-	if !d.Once {
-		fmt.Fprintf(d.env.stdout, "Open %s/ in a browser: the bank, the phone and the webhooks are on that page.\n\n", d.bankURL())
-	}
-	fmt.Fprintf(d.env.stdout, `stepup demo: a bank asks, a phone answers. All of it in this process and in memory; nothing survives.
-
-  page       %[4]s/
-  API        %[1]s/v1/step-ups
-  its docs   %[1]s/docs
-  operators  %[2]s/
-  phone      %[3]s/phone
-  webhooks   %[4]s%[5]s
-  config     %[6]s
-`, d.apiURL(), d.adminURL(), d.opURL(), d.bankURL(), hooksPath, filepath.Join(d.dir, configFile))
+	fmt.Fprintln(d.env.stdout, "stepup demo: a bank asks, a phone answers. All of it in this process and in memory; nothing survives.")
 	if d.Once {
 		return
 	}
 	fmt.Fprintf(d.env.stdout, `
+Open %[4]s/ in a browser: the bank, the phone and the webhooks are on that page.
+
+  API        %[1]s/v1/step-ups
+  its docs   %[1]s/docs
+  operators  %[2]s/
+  phone      %[3]s/phone
+  config     %[5]s
+
 Ask somebody yourself:
 
-  curl %[1]s/v1/step-ups -H 'Authorization: Bearer %[2]s' \
+  curl %[1]s/v1/step-ups -H 'Authorization: Bearer %[6]s' \
     -H 'Content-Type: application/json' -H "Idempotency-Key: $RANDOM$RANDOM" \
     -d '{"provider":"singpass","login_hint":"S7654321F"}'
 
 Enter asks somebody from here, Ctrl-C ends.
 
-`, d.apiURL(), d.bank.key)
+`, d.apiURL(), d.adminURL(), d.opURL(), d.bankURL(), filepath.Join(d.dir, configFile), d.bank.key)
 }

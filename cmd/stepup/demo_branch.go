@@ -30,8 +30,9 @@ type branch struct {
 	keyID string // of the secret that verifies webhooks
 
 	mu      sync.Mutex
-	asking  bool   // POST /v1/step-ups is under way
-	asked   result // the last transfer's step-up, as it began
+	asking  bool    // POST /v1/step-ups is under way
+	asked   result  // the last transfer's step-up, as it began
+	outcome *result // and as a verified webhook told its end; nil before that
 	since   time.Time
 	refused *refusal // why the customer's last press asked nobody
 	letters []letter // newest first
@@ -67,7 +68,7 @@ func (b *branch) transfer(ctx context.Context) {
 		b.mu.Unlock()
 		return
 	}
-	waiting := b.waiting()
+	waiting := b.asked.ID != "" && b.outcome == nil
 	b.asking, b.refused = true, nil
 	if !waiting {
 		b.since = time.Now()
@@ -84,7 +85,8 @@ func (b *branch) transfer(ctx context.Context) {
 	b.mu.Lock()
 	b.asking = false
 	if err == nil {
-		b.asked = asked
+		b.asked, b.outcome = asked, nil
+		b.settle() // the webhook may have been quicker than this answer
 	} else if told, ok := errors.AsType[*refusal](err); ok {
 		b.refused = told
 	} else {
@@ -98,16 +100,14 @@ func (b *branch) transfer(ctx context.Context) {
 	b.stage.say("bank", "201: %s is %s", asked.ID, asked.Status)
 }
 
-// waiting: the transfer's step-up has no final event yet. The caller holds the lock.
-func (b *branch) waiting() bool { return b.asked.ID != "" && b.outcome() == nil }
-
-// outcome is what a verified webhook says of the transfer, nil before it came. The caller holds the lock.
-func (b *branch) outcome() *result {
+// settle notes what a verified webhook says of the transfer: letters do not stay. The caller holds the lock.
+func (b *branch) settle() {
 	i := slices.IndexFunc(b.letters, func(l letter) bool { return l.Err == nil && l.Event.Data.ID == b.asked.ID })
-	if i < 0 || b.asked.ID == "" {
-		return nil
+	if i < 0 || b.asked.ID == "" || b.outcome != nil {
+		return
 	}
-	return &b.letters[i].Event.Data
+	end := b.letters[i].Event.Data
+	b.outcome = &end
 }
 
 // arrived files what came to the inbox.
@@ -128,7 +128,7 @@ func (b *branch) arrived(n news) event {
 	l.N = b.came
 	b.letters = slices.Insert(b.letters, 0, l)
 	b.letters = b.letters[:min(len(b.letters), keepLetters)]
-	if b.outcome() != nil {
+	if b.settle(); b.outcome != nil {
 		b.refused = nil
 	}
 	b.mu.Unlock()

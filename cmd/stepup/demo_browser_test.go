@@ -61,6 +61,13 @@ func TestDemoInTheBrowser(t *testing.T) {
 	b.sees("#trail", "poll 1: not answered yet")
 	b.look(wide, high, "light")
 	b.picture("waiting")
+	b.do(chromedp.Navigate(page)) // as a reload does
+	b.sees("#bank", "Waiting for the phone")
+	b.sees("#bank", "Answer on the phone.")
+	b.click("#bank .wait a")
+	if got := eval[string](b, "document.activeElement.id"); got != "phone" {
+		t.Errorf("the way to the phone leads to %q", got)
+	}
 
 	b.click("#phone .yes")
 	b.sees("#phone", "You approved. The service has heard it.")

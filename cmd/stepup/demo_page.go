@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -113,7 +114,7 @@ func (s demoSite) news(acts []act, sent map[string]string) ([]byte, error) {
 }
 
 func (s demoSite) pressTransfer(w http.ResponseWriter, r *http.Request) {
-	s.transfer(r.Context())
+	s.transfer(context.WithoutCancel(r.Context())) // who leaves the page now has asked all the same
 	pressed(w, r, nil)
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -198,7 +199,11 @@ func TestDemoPageTellsHowItEnded(t *testing.T) {
 			}
 			onPage(t, s.page(t), "Waiting for the phone", "Not accepted", "no signature matches", `<b class="good">verified</b>`)
 			s.hook(t, "evt_3", event("su_1"), "")
-			onPage(t, s.page(t), row.want, "Signature verified", `<b class="bad">refused</b>`)
+			onPage(t, s.page(t), row.want, "Signature verified", `<code class="type">step_up.`+row.status, `<b class="bad">refused</b>`)
+			for n := range keepLetters { // what it said counts also when its letter is gone
+				s.hook(t, "evt_other_"+strconv.Itoa(n), event("su_another"), "")
+			}
+			onPage(t, s.page(t), row.want)
 		})
 	}
 
@@ -215,6 +220,16 @@ func TestDemoPageTellsHowItEnded(t *testing.T) {
 	s.bank.url = "http://127.0.0.1:1"
 	_, page = s.press(t, "/transfer")
 	onPage(t, page, "Not asked", "The service does not answer.")
+}
+
+// Who presses and reloads at once has asked, and the page knows it.
+func TestDemoPageLeftWhileAsking(t *testing.T) {
+	s := openStreet(t)
+	s.answer(http.StatusCreated, `{"id":"su_1","status":"pending",`+expires+`}`)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	demoSite{branch: s.branch}.pressTransfer(httptest.NewRecorder(), httptest.NewRequestWithContext(gone, http.MethodPost, "/transfer", nil))
+	onPage(t, s.page(t), "Waiting for the phone", "su_1")
 }
 
 func TestDemoPageIsClosedToOtherPages(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -110,6 +111,21 @@ func (s *stage) watch() (acts []act, more <-chan struct{}) {
 		acts = append(acts, a)
 	}
 	return acts, s.changed
+}
+
+// await waits until the act under way has a line that begins so.
+func (s *stage) await(ctx context.Context, text string) error {
+	for {
+		acts, more := s.watch()
+		if slices.ContainsFunc(acts[len(acts)-1].Lines, func(h happening) bool { return strings.HasPrefix(h.Text, text) }) {
+			return nil
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return fmt.Errorf("waited in vain: %s", text)
+		}
+	}
 }
 
 // follow looks what the provider sees while nobody else says anything.

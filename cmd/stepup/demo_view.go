@@ -52,7 +52,7 @@ func (s demoSite) view(acts []act, page bool) demoView {
 		v.Now = time.Now()
 	}
 	s.mu.Lock()
-	v.Asking, v.Asked, v.Outcome, v.Refused, v.Earlier = s.asking, s.asked, s.outcome(), s.refused, slices.Clone(s.letters)
+	v.Asking, v.Asked, v.Outcome, v.Refused, v.Earlier = s.asking, s.asked, s.outcome, s.refused, slices.Clone(s.letters)
 	since := s.since
 	s.mu.Unlock()
 	if len(v.Earlier) > 0 && (v.Outcome != nil && !v.Asking || v.Earlier[0].At.After(since)) {

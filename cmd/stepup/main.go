@@ -28,7 +28,7 @@ const (
 
 // commands is the command line. Each command has its page: see printHelp.
 type commands struct {
-	LogFormat string `enum:"json,text" default:"json" placeholder:"FORMAT" help:"How logs are written to stderr: json, or text for people."`
+	LogFormat string `enum:"json,text" default:"json" placeholder:"FORMAT" help:"How logs are written to stderr: json (default), or text for people."`
 
 	Demo       demoCmd       `cmd:"" group:"Try it:" help:"See everything work on this machine. Nothing to install."`
 	Check      checkCmd      `cmd:"" group:"Run it:" help:"Tell every mistake in a configuration."`

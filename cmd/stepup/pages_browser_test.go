@@ -1,14 +1,19 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
+	"github.com/redis/go-redis/v9"
 
 	"stepup/worker/redistest"
 )
@@ -119,7 +124,7 @@ func TestOperatorsInTheBrowser(t *testing.T) {
 	b.sees("#endpoints", "503")
 	b.sees("#rates", "denied 1")
 	b.pictured("failing")
-	b.forReadme("overview")
+	b.keepsUp()
 
 	hook.take()
 	sent := hook.got()
@@ -146,6 +151,91 @@ func TestOperatorsInTheBrowser(t *testing.T) {
 	b.sees("#notice", "Redis does not answer")
 	b.sees("#in-flight", "singpass bank 1")
 	b.pictured("redis-away")
+}
+
+// keepsUp leaves the pointer on the button, which must not hold up the news, and breaks the stream off without a word.
+func (b *browser) keepsUp() {
+	b.t.Helper()
+	b.do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		at, err := chromedp.Evaluate[[2]float64](`(() => { const r = document.querySelector("#failing button").getBoundingClientRect(); return [r.x + 5, r.y + 5]; })()`)(ctx, t)
+		if err != nil {
+			return err
+		}
+		_, err = cdp.Call(ctx, t, input.DispatchMouseEvent, input.DispatchMouseEventParams{Type: "mouseMoved", X: at[0], Y: at[1]})
+		return err
+	}))
+	if !eval[bool](b, `document.querySelector("#failing button").matches(":hover")`) {
+		b.t.Error("the pointer is not on the button")
+	}
+	before := b.text("#failing td[data-is=\"Final since\"]")
+	eventually(b.t, "the news come while the pointer rests", func() bool { return b.text("#failing td[data-is=\"Final since\"]") != before })
+	eval[bool](b, "window.former = source, heard -= 60_000, true")
+	eventually(b.t, "another stream", func() bool { return eval[bool](b, "source !== former") })
+	b.sees("#live", "Live")
+}
+
+// An hour like many: two banks, two providers, one endpoint that takes nothing. What the page says fits what happened.
+func TestOverviewOfAnHourInTheBrowser(t *testing.T) {
+	t.Parallel()
+	node, err := redistest.RunNode(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(node.Kill)
+	hook := startEndpoint(t)
+	w := beginTown(t, plan{banks: []string{"cards", "core-banking"}, providers: []string{"mobile-id", "singpass"}, limits: wide + "result_ttl: 3s\n", redis: node.Addr})
+	w.reconfigure(t, `webhooks: [`, `webhooks: [{name: orders, url: "`+hook.URL+`", secrets_file: `+webhookFile+`}, `) // of cards, which come first
+	created := w.hourBefore(t, node.Addr)
+	b := browse(t, w.admin+"/", 1280, 800)
+	b.sees("#live", "Live")
+
+	var ids []string
+	for n := range 12 {
+		provider, name := []string{"singpass", "mobile-id"}[min(n%5/3, 1)], []string{"core-banking", "cards"}[n%2]
+		h := w.banks[name].send(t, http.MethodPost, "/v1/step-ups", fmt.Sprintf(`{"provider":%q,"login_hint":%q}`, provider, person(n)), "Idempotency-Key", fmt.Sprint(n), "Content-Type", "application/json")
+		if h.status != http.StatusCreated {
+			t.Fatalf("create: %d %s", h.status, h.body)
+		}
+		ids = append(ids, h.text("id"))
+	}
+	singpass := w.providers["singpass"]
+	singpass.decide(t, person(1), singpass.Approve)
+	singpass.decide(t, person(0), singpass.Approve)
+	b.sees("#failing", ids[1]+" cards / orders approved")
+	b.sees("#failing", "given up")
+	b.sees("#failing", "delivery_expired")
+	singpass.decide(t, person(5), singpass.Refuse)
+	b.sees("#failing", ids[5]+" cards / orders denied")
+	b.sees("#endpoints", "cards / orders")
+	b.sees("#state", "Not delivered 2")
+	b.sees("#in-flight", "mobile-id cards 2")
+	b.sees("#in-flight", "mobile-id core-banking 2")
+	b.sees("#in-flight", "singpass core-banking 3")
+	b.sees("#in-flight", "singpass cards 2")
+	b.sees("#rates", fmt.Sprintf("%d in the hour", created+12))
+	if failing := b.text("#failing"); strings.Contains(failing, "ledger") {
+		t.Errorf("an endpoint that takes everything is told as failing: %s", failing)
+	}
+	b.look(1280, eval[int64](b, "document.documentElement.scrollHeight"), "light")
+	b.forReadme("overview")
+	b.pictured("hour")
+}
+
+// hourBefore has a process that ended meanwhile count the hour until now; it returns how many step-ups were created.
+func (w *town) hourBefore(t *testing.T, addr string) (created int) {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	defer rdb.Close()
+	now := time.Now().Unix() / 60
+	for n := range int64(58) {
+		asked := 9 + int(n%7) + int(n%11)/2
+		counts := fmt.Sprintf(`{"c":%d,"f":{"approved":%d,"denied":%d,"expired":%d},"d":%d,"x":%d}`, asked, asked-4, n%3, 4-n%3-n%2, asked+asked/2, min(1, n/50)*(n%4))
+		if err := rdb.HSet(t.Context(), fmt.Sprintf("stepup:{w}:minute:%d", now-58+n), "before", counts).Err(); err != nil {
+			t.Fatal(err)
+		}
+		created += asked
+	}
+	return created
 }
 
 // dashboard finds a step-up in flight in the task dashboard.

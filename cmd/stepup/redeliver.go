@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ Reads:
 
 Exit codes:
   0  all of it is due
-  1  something is not, or Redis cannot be reached
+  1  something is not, or Redis cannot be reached or has nothing of stepup
   2  wrong usage or configuration
 
 Examples:
@@ -114,7 +115,8 @@ func (c redeliverCmd) worker(e *env, p *parts) (w *worker.Worker, done func(), e
 	if err := p.shared(); err != nil {
 		return nil, nil, err
 	}
-	rdb, forget, err := openRedis(e.ctx, p.cfg.Redis, e.log)
+	// What Redis must be is for the service to say, and the errors say the rest.
+	rdb, forget, err := openRedis(e.ctx, p.cfg.Redis, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, fmt.Errorf("redis.url: %w", err)
 	}
@@ -126,11 +128,11 @@ func (c redeliverCmd) worker(e *env, p *parts) (w *worker.Worker, done func(), e
 	done = func() { audit.Close(); forget() }
 	w, err = newWorker(p, rdb, worker.Options{Role: worker.RoleAPI, Operator: true, Audit: audit, Log: e.log})
 	if err == nil {
-		err = w.CheckShards(e.ctx)
+		err = w.CheckData(e.ctx)
 	}
 	if err != nil {
 		done()
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("redis.url: %w", err)
 	}
 	return w, done, nil
 }

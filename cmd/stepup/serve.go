@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -110,6 +112,9 @@ func (s *service) run(ctx context.Context) error {
 	}
 	defer told.end()
 	s.metrics = told.page
+	if s.log, err = countAlarms(s.log, slices.Collect(maps.Keys(p.cfg.Providers))...); err != nil {
+		return err
+	}
 	doors, err := s.open(p)
 	if err != nil {
 		return err

@@ -33,7 +33,7 @@ Reads:
 
 Exit codes:
   0  shown
-  1  there is no such step-up, or Redis cannot be reached
+  1  there is no such step-up, or Redis cannot be reached or has nothing of stepup
   2  wrong usage or configuration
 
 Examples:
@@ -74,17 +74,18 @@ func onlooker(e *env, p *parts) (w *worker.Worker, done func(), err error) {
 	}
 	redis.SetLogger(redisLog{slog.New(slog.DiscardHandler)}) // the errors say it all
 	rdb, err := dialRedis(p.cfg.Redis)
-	if err == nil {
-		done = func() { rdb.Close() }
-		w, err = newWorker(p, rdb, worker.Options{Role: worker.RoleAPI, Log: e.log})
-	}
-	if err == nil {
-		err = w.CheckShards(e.ctx)
-	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("redis.url: %w", err)
 	}
-	return w, done, nil
+	w, err = newWorker(p, rdb, worker.Options{Role: worker.RoleAPI, Log: e.log})
+	if err == nil {
+		err = w.CheckData(e.ctx)
+	}
+	if err != nil {
+		rdb.Close()
+		return nil, nil, fmt.Errorf("redis.url: %w", err)
+	}
+	return w, func() { rdb.Close() }, nil
 }
 
 // shared is nil where the Redis is one that other processes reach too.
@@ -210,7 +211,7 @@ func tellDelivery(l sheet, d worker.InspectedDelivery, all []worker.AttemptLog, 
 	}
 	state := string(d.Status)
 	switch {
-	case d.Pulled && d.Status == worker.DeliveryPending:
+	case d.Pulled && d.Status == worker.DeliveryPending && d.UntilAt != nil:
 		state = "waits to be fetched until " + at(*d.UntilAt, now)
 	case d.Failing && d.NextAttemptAt != nil:
 		state = "failing, again " + at(*d.NextAttemptAt, now)

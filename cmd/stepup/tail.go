@@ -27,7 +27,7 @@ Reads:
 
 Exit codes:
   0  ended by Ctrl-C or SIGTERM
-  1  Redis could not be reached at the start
+  1  Redis could not be reached at the start, or has nothing of stepup
   2  wrong usage or configuration
 
 Examples:

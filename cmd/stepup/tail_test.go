@@ -8,9 +8,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"stepup/ciba/cibatest"
 	"stepup/config"
@@ -162,6 +165,39 @@ func TestTailLines(t *testing.T) {
 		if want := "2026-11-21T02:03:04.005Z  su_1  b     sim  " + c.want + "\n"; out.String() != want {
 			t.Errorf("%q, want %q", out.String(), want)
 		}
+	}
+}
+
+// A Redis that is not the service's is told, and left as it was.
+func TestCommandsAtAnotherRedis(t *testing.T) {
+	addr := redistest.Start(t)
+	w := prepare(t, func(yaml string) string {
+		return redisURL.ReplaceAllLiteralString(yaml, `url: "redis://`+addr+`/0"`)
+	})
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	defer rdb.Close()
+	const id = "su_00AAAAAAAAAAAAAAAAAAAA"
+	told := func(says string) {
+		t.Helper()
+		before := rdb.Keys(t.Context(), "*").Val()
+		for _, args := range []string{"tail", "show " + id, "redeliver --caller bank " + id, "redeliver --caller bank --from 3h"} {
+			if code, out, errs := w.beside(t, strings.Fields(args)...); code != exitFailed || out != "" || errs != "stepup: redis.url: "+says+"\n" {
+				t.Errorf("%s: exit code %d, %q, %q", args, code, out, errs)
+			}
+		}
+		if keys, err := rdb.Keys(t.Context(), "*").Result(); err != nil || !slices.Equal(keys, before) {
+			t.Errorf("Redis has %q now, %v", keys, err)
+		}
+	}
+	told("this Redis holds no stepup data; is it the one that the service uses?")
+	rdb.Set(t.Context(), "stepup:{w}:shards", "3", 0)
+	told("redis.shards is 2, but the data in this Redis was written with 3; set it back, or start with an empty Redis")
+
+	// It lost its data, and the service goes on in it.
+	rdb.Del(t.Context(), "stepup:{w}:shards")
+	rdb.ZAdd(t.Context(), "stepup:{w}:workers", redis.Z{Score: 1, Member: "someone"})
+	if code, _, errs := w.beside(t, "show", id); code != exitFailed || !strings.Contains(errs, "there is no step-up") {
+		t.Errorf("the service is there: exit code %d, %q", code, errs)
 	}
 }
 

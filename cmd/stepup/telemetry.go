@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -79,7 +81,7 @@ func resourceOf(ctx context.Context, role worker.Role) (*resource.Resource, erro
 			attribute.String("service.instance.id", rand.Text()), attribute.String("stepup.role", string(role))),
 		resource.WithTelemetrySDK(), resource.WithFromEnv())
 	if err != nil && !errors.Is(err, resource.ErrSchemaURLConflict) {
-		return nil, config.Problems{{File: "environment", Key: "OTEL_RESOURCE_ATTRIBUTES", Text: "must be key=value pairs with commas between"}}
+		return nil, errors.New("telemetry: OTEL_RESOURCE_ATTRIBUTES cannot be read") // err would quote it
 	}
 	return about, nil
 }
@@ -193,14 +195,19 @@ func cause(err error) string {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Error()
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "the collector's certificate does not verify; OTEL_EXPORTER_OTLP_CERTIFICATE names a file of whom to trust"
+	}
+	if status := httpStatus.FindStringSubmatch(err.Error()); status != nil {
+		return "the collector answered with HTTP status " + status[1]
+	}
+	switch {
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return "the collector does not speak TLS; write http:// in its address"
+	case errors.Is(err, context.DeadlineExceeded), strings.Contains(err.Error(), "export timeout"): // the SDK's, which has no other name
 		return "the collector did not answer in time"
 	}
-	text := "the collector did not take it; what it has to say is in its own log"
-	if status := httpStatus.FindStringSubmatch(err.Error()); status != nil {
-		text = "the collector answered with HTTP status " + status[1]
-	}
-	return text
+	return "the collector did not take it; what it has to say is in its own log"
 }
 
 // httpStatus is where the exporters' errors have it.

@@ -92,6 +92,9 @@ func instrumentsMade(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	api.New(api.Options{Log: log}).Handler(true)
+	if _, err := countAlarms(log); err != nil {
+		t.Fatal(err)
+	}
 	// An exchange makes the others, whatever comes of it.
 	private, err := jose.Generate(time.Now())
 	if err != nil {
@@ -214,7 +217,7 @@ func TestMetricsPage(t *testing.T) {
 		`stepup_created_total{provider="singpass"} 1`, `stepup_final_total{provider="singpass",status="approved"} 1`, `stepup_final_total{provider="singpass",status="unknown"} 0`,
 		`stepup_provider_answers_total{code="200",endpoint="bc_auth",error="",provider="singpass"} 1`,
 		`stepup_provider_answers_total{code="200",endpoint="token",error="",provider="singpass"} 1`,
-		`stepup_webhook_delay_seconds_count 1`, `stepup_lease_lapses_total 0`, `stepup_workers 1`, `stepup_failing 0`, `stepup_unowned 0`, `stepup_open_oldest_seconds 0`,
+		`stepup_webhook_delay_seconds_count 1`, `stepup_lease_lapses_total 0`, `stepup_alarms_total 0`, `stepup_alarms_total{provider="singpass"} 0`, `stepup_workers 1`, `stepup_failing 0`, `stepup_unowned 0`, `stepup_open_oldest_seconds 0`,
 		`stepup_ready{check="redis"} 1`, `stepup_ready{check="drain"} 1`, `stepup_clock_skew_seconds{peer="redis"}`, `stepup_clock_skew_seconds{peer="singpass"}`,
 		`stepup_redis_memory_used_bytes `, `stepup_redis_memory_max_bytes 0`, `stepup_poll_lateness_seconds_count{provider="singpass"}`,
 		`http_server_request_duration_seconds_count{http_request_method="POST",http_response_status_code="201",http_route="/v1/step-ups",url_scheme="http"} 1`,

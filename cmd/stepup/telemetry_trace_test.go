@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -239,27 +240,36 @@ func TestNoTraceWhereNoneIsWanted(t *testing.T) {
 	}
 }
 
-// A collector that is down costs a line in the log, and the drain no more than a few seconds.
+// A collector that is down, or takes connections and says nothing, costs a line in the log, and the drain no more than a few seconds.
 func TestCollectorIsDown(t *testing.T) {
-	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-	t.Setenv("OTEL_BSP_EXPORT_TIMEOUT", "300")
-	w := begin(t, func(yaml string) string { return yaml + "telemetry: {otlp_endpoint: \"http://127.0.0.1:1\"}\n" })
-	if _, err := w.bank.ask(t.Context(), person(1)); err != nil {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // the system takes what connects
+	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the log says so", func() bool { return w.log.has("telemetry is not sent") })
-	if err := w.op.Approve(w.op.Prompts()[0].AuthReqID); err != nil {
-		t.Fatal(err)
-	}
-	if came := <-w.came; came.err != nil {
-		t.Error(came.err)
-	}
-	began := time.Now()
-	w.drain(t)
-	if took := time.Since(began); took > flushWithin+5*time.Second {
-		t.Errorf("the drain took %v", took)
-	}
-	if n := strings.Count(w.log.String(), "telemetry is not sent"); n != 1 {
-		t.Errorf("%d lines say that telemetry is not sent", n)
+	defer silent.Close()
+	for why, addr := range map[string]string{"connection refused": "127.0.0.1:1", "did not answer in time": silent.Addr().String()} {
+		t.Run(why, func(t *testing.T) {
+			t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+			t.Setenv("OTEL_BSP_EXPORT_TIMEOUT", "300")
+			w := begin(t, func(yaml string) string { return yaml + "telemetry: {otlp_endpoint: \"http://" + addr + "\"}\n" })
+			if _, err := w.bank.ask(t.Context(), person(1)); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the log says so", func() bool { return w.log.has(why) })
+			if err := w.op.Approve(w.op.Prompts()[0].AuthReqID); err != nil {
+				t.Fatal(err)
+			}
+			if came := <-w.came; came.err != nil {
+				t.Error(came.err)
+			}
+			began := time.Now()
+			w.drain(t)
+			if took := time.Since(began); took > flushWithin+5*time.Second {
+				t.Errorf("the drain took %v", took)
+			}
+			if n := strings.Count(w.log.String(), "telemetry is not sent"); n != 1 {
+				t.Errorf("%d lines say that telemetry is not sent", n)
+			}
+		})
 	}
 }

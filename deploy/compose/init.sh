@@ -14,7 +14,11 @@ word() { random | tr '+/' '-_' | tr -d '='; }
 # Each file appears whole or not at all, so a start that was cut short is made good by the next.
 keep() { cat >"$dir/$1.new" && mv "$dir/$1.new" "$dir/$1"; }
 
-[ -s "$dir/seal.keys" ] || stepup keygen --out "$dir"
+# The seal key comes last: without it the others are of a start that was cut short, and keygen overwrites nothing.
+if [ ! -s "$dir/seal.keys" ]; then
+	rm -f "$dir/private.jwks.json" "$dir/public.jwks.json"
+	stepup keygen --out "$dir"
+fi
 [ -s "$dir/api.key" ] || word | keep api.key
 [ -s "$dir/core-banking.apikeys" ] || printf 'sha256:%s\n' "$(sha256sum <"$dir/api.key" | cut -d' ' -f1)" | keep core-banking.apikeys
 [ -s "$dir/ledger.whsec" ] || printf 'whsec_%s\n' "$(random)" | keep ledger.whsec

@@ -8,14 +8,17 @@ import (
 	"net/http"
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/hibiken/asynqmon"
 	"github.com/redis/go-redis/v9"
 )
 
-// dashboardPath is where the task dashboard is served.
-const dashboardPath = "/asynqmon"
+const (
+	dashboardPath = "/asynqmon" // where the task dashboard is served
+	tasksMost     = 100         // on one page of it, as many as its own pages show: Redis does nothing else while it collects them
+)
 
 // dashboard is asynqmon, the dashboard of asynq, which changes nothing here. An active task is a step-up that a process polls; its
 // payload is the id.
@@ -71,6 +74,10 @@ func onlyID(text []byte) string {
 
 func (d *dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(path.Clean(r.URL.Path), dashboardPath)
+	if n, _ := strconv.Atoi(r.URL.Query().Get("size")); n > tasksMost {
+		http.Error(w, fmt.Sprintf("size is at most %d; use page", tasksMost), http.StatusBadRequest)
+		return
+	}
 	if strings.HasPrefix(name, "/api/") || path.Ext(name) != "" { // data, or a file
 		d.tasks.ServeHTTP(w, r)
 		return

@@ -58,6 +58,19 @@ func TestDashboardOnlyReads(t *testing.T) {
 	}
 }
 
+// Nobody has Redis collect a whole queue at once.
+func TestDashboardPagesAreShort(t *testing.T) {
+	h, queue := dashboard(t)
+	if _, err := queue.Enqueue(asynq.NewTask("poll", []byte(someID)), asynq.Queue("poll-0")); err != nil {
+		t.Fatal(err)
+	}
+	for size, want := range map[string]int{"20": 200, "100": 200, "101": 400, "1000000": 400, "many": 200} {
+		if w := ask(h, "GET", "/asynqmon/api/queues/poll-0/pending_tasks?page=1&size="+size); w.Code != want {
+			t.Errorf("size %s: %d, want %d", size, w.Code, want)
+		}
+	}
+}
+
 // The page runs its own scripts and no others, and fetches nothing from outside.
 func TestDashboardPageIsClosed(t *testing.T) {
 	h, _ := dashboard(t)

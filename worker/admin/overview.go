@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"html/template"
 	"log/slog"
@@ -61,15 +62,22 @@ func (b *board) sections(ctx context.Context) []part {
 	return b.parts
 }
 
+// rowsMost is how many rows a table has that grows with the configuration. What is left out is told as a number.
+const rowsMost = 20
+
 // overview is what the sections show.
 type overview struct {
 	worker.Overview
+	More     more
 	Trouble  string // why Redis does not answer
 	Broken   []failed
 	Draining bool
 	Rates    []plot
 	Oldest   time.Time // step-up in flight
 }
+
+// more is what the tables leave out.
+type more struct{ Held, StepUps, Endpoints int }
 
 // failed is a check of /readyz that does not hold.
 type failed struct{ Name, Error string }
@@ -98,7 +106,22 @@ func (p *pages) overview(ctx context.Context) overview {
 			v.Oldest = h.Oldest
 		}
 	}
+	v.shorten()
 	return v
+}
+
+// shorten leaves the callers with the most step-ups, and the endpoints that failed first.
+func (v *overview) shorten() {
+	if n := len(v.Held) - rowsMost; n > 0 {
+		slices.SortStableFunc(v.Held, func(a, b worker.Holding) int { return cmp.Compare(b.Count, a.Count) })
+		for _, h := range v.Held[rowsMost:] {
+			v.More.StepUps += h.Count
+		}
+		v.Held, v.More.Held = v.Held[:rowsMost], n
+	}
+	if n := len(v.Endpoints) - rowsMost; n > 0 {
+		v.Endpoints, v.More.Endpoints = v.Endpoints[:rowsMost], n
+	}
 }
 
 // plots are the pictures of the last hour.
@@ -148,13 +171,23 @@ func (v overview) alive() (n int) {
 }
 
 // Crowded reports that creates may soon be refused.
-func (v overview) Crowded() bool { return v.InFlight*5 >= v.MostInFlight*4 }
+func (v overview) Crowded() bool { return v.Whole && v.InFlight*5 >= v.MostInFlight*4 }
 
 // Late reports that work waits longer than the sweepers of healthy workers let it.
 func (v overview) Late() bool { return v.Overdue > 5*time.Second }
 
 // Full reports that Redis may soon take nothing more.
 func (v overview) Full() bool { return v.RedisMost > 0 && v.RedisUsed*5 >= v.RedisMost*4 }
+
+// Named is of how many step-ups the failing events are.
+func (v overview) Named() (n int64) {
+	for _, r := range v.Rows() {
+		if r.First {
+			n++
+		}
+	}
+	return n
+}
 
 // row is a failing event, and the button of its step-up.
 type row struct {

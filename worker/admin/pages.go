@@ -20,7 +20,7 @@ import (
 
 // Service is what the pages show and do. Its errors of type *worker.Error are told to operators; of others only that there was one.
 type Service interface {
-	// Overview may come with an error: then it is what this process alone knows.
+	// Overview may come with an error: then it is what this process alone knows. The error's text is shown.
 	Overview(context.Context) (worker.Overview, error)
 	Inspect(ctx context.Context, id string) (worker.Inspection, error)
 	// RedeliverAsOperator sends a step-up's webhooks again and returns whose it is.

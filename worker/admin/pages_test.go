@@ -3,6 +3,7 @@ package admin_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -108,8 +109,13 @@ func plain(html string) string {
 
 func TestOverviewSays(t *testing.T) {
 	down := map[string]func(context.Context) error{"redis": func(context.Context) error { return errors.New("writing: connection refused") }}
-	alone := quiet()
-	alone.Whole = false
+	alone, wide, three := quiet(), quiet(), busy()
+	alone.Whole, alone.InFlight, alone.MostInFlight = false, 1, 1
+	three.FailingStepUps = 3 // of which two are named, one of them twice
+	for n := range 25 {
+		wide.Held = append(wide.Held, worker.Holding{Provider: "singpass", Caller: fmt.Sprintf("caller-%02d", n), Count: 1000 + n, Oldest: noon})
+		wide.Endpoints = append(wide.Endpoints, worker.Endpoint{Caller: fmt.Sprintf("caller-%02d", n), Webhook: "ledger", Since: noon})
+	}
 	for _, tt := range []struct {
 		name    string
 		service *service
@@ -121,9 +127,11 @@ func TestOverviewSays(t *testing.T) {
 		{"much is", &service{overview: busy()}, nil, []string{
 			"In flight 900", "Oldest in flight 4 min 0 s", "Not delivered 1,234", "In nobody's hands 2", "Overdue 1 min 0 s", "Workers 1 1 lease lapsed", "Redis memory 500 MiB of 512 MiB", "Redis's clock is 9 s behind",
 			"the latest of 1,234 step-ups", someID + " bank / ledger approved 1 h 0 min 7 503 in 1 min 30 s Send again", "given up", "nothing is left", "bank / ledger 2 h 0 min 431",
-			"paused", "not configured here", "clock 1 min 0 s ahead", "refused invalid_client (401)", "1 s > 30 s", "lapsed 12 min ago", "Created 12 last minute", "approved 10 unknown 1"}, 1},
+			"paused", "not configured here", "clock 1 min 0 s ahead", "refused invalid_client (401)", "1 s > 30 s", "lapsed 12 min ago", "Created 12 last full minute", "approved 10 unknown 1"}, 1},
 		{"Redis is away", &service{overview: alone, err: errors.New("reading the leases: connection refused")}, down, []string{
-			"Redis does not answer.", "reading the leases: connection refused", "This process is not ready.", "redis writing: connection refused", "Not known while Redis is away."}, 0},
+			"Redis does not answer.", "reading the leases: connection refused", "This process is not ready.", "redis writing: connection refused", "Not known while Redis is away.", "In flight 1 in the hands of this process", "This process holds nothing.", "this process alone"}, 0},
+		{"many are in need", &service{overview: wide}, nil, []string{"singpass caller-24 1,024", "caller-05 1,005 0 s These have the most. 5 more rows have 5,010 step-ups.", "and 5 more, since later", "caller-19 / ledger", "over all processes"}, 0},
+		{"more fail than are named", &service{overview: three}, nil, []string{"the latest of 3 step-ups"}, 1},
 		{"it stops", &service{overview: quiet(), draining: true}, nil, []string{"This process is stopping."}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -158,7 +166,7 @@ func TestPagesAreClosed(t *testing.T) {
 			t.Errorf("%s has %q", path, at)
 		}
 		for name, want := range map[string]string{
-			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin",
 			"Cache-Control": "no-store", "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "Content-Type": "text/html; charset=utf-8",
 		} {
 			if got := w.Header().Get(name); !strings.HasPrefix(got, want) {

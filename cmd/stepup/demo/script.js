@@ -1,5 +1,6 @@
 "use strict";
 const $ = id => document.getElementById(id);
+const away = "The demo does not answer. If it was ended, start it again; this page goes on by itself.";
 let ahead = 0; // of the server's clock, in ms
 
 // put replaces a part of the page. Who was on something in it stays there, or else comes to stand on the part itself.
@@ -26,7 +27,7 @@ function lost(text) {
 
 const events = new EventSource("/events");
 events.onopen = () => lost("");
-events.onerror = () => lost("The demo does not answer. If it was ended, start it again; this page goes on by itself.");
+events.onerror = () => lost(away);
 events.onmessage = e => {
   const {now, parts} = JSON.parse(e.data);
   ahead = Date.now() - now;
@@ -43,6 +44,6 @@ document.addEventListener("submit", async e => {
     const res = await fetch(e.submitter.getAttribute("formaction") || e.target.action, {method: "POST", headers: {Accept: "application/json"}});
     lost(res.ok ? "" : "That did not work: " + await res.text());
   } catch {
-    lost("The demo does not answer.");
+    lost(away);
   }
 });

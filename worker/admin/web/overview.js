@@ -4,7 +4,8 @@
 const live = document.getElementById("live");
 const said = document.getElementById("said");
 const waiting = new Map();
-let source;
+const silence = 15_000; // ms; the server says something every two seconds
+let source, heard = 0, moved = -Infinity;
 
 function say(word, text) {
   live.className = word;
@@ -12,7 +13,8 @@ function say(word, text) {
 }
 
 function busy(section) {
-  if (section.querySelector("button:hover, button:disabled, :focus-visible")) return true;
+  if (section.querySelector("button:disabled, :focus-visible")) return true;
+  if (performance.now() - moved < 3000 && section.querySelector("button:hover")) return true; // not for a pointer that rests, nor after a tap
   const chosen = document.getSelection();
   return !chosen.isCollapsed && section.contains(chosen.anchorNode);
 }
@@ -27,12 +29,22 @@ function show(name, html) {
   section.innerHTML = html;
 }
 
-setInterval(() => waiting.forEach((html, name) => show(name, html)), 500);
+addEventListener("pointermove", () => (moved = performance.now()));
+
+setInterval(() => {
+  waiting.forEach((html, name) => show(name, html));
+  if (!source || performance.now() - heard < silence) return;
+  say("off", "Not live, reconnecting"); // a connection that broke without a word
+  close();
+  open();
+}, 500);
 
 function open() {
   if (source || document.hidden) return;
+  heard = performance.now();
   source = new EventSource("/events");
   source.addEventListener("sections", (event) => {
+    heard = performance.now();
     say("on", "Live");
     for (const [name, html] of Object.entries(JSON.parse(event.data))) show(name, html);
   });
