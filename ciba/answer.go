@@ -163,10 +163,10 @@ func (a *answer) want(name []byte) *member {
 	return nil
 }
 
-// loggable is s where it is fit for a log, and nothing where it is not: a stranger's text can hold anything, and give back
-// to us what we have sent.
+// loggable is s where it is fit for a log, and nothing where it is not: a stranger's text can hold anything, give back
+// to us what we have sent, and name the person, whom a poll's form does not.
 func (r reply) loggable(s string) string {
-	if len(s) > 128 || s != "" && echoes(s, r.sent) {
+	if len(s) > 128 || s != "" && (echoes(s, r.sent) || holdsNRIC(s)) {
 		return ""
 	}
 	for i := range len(s) {

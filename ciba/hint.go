@@ -1,5 +1,7 @@
 package ciba
 
+import "strings"
+
 // How Singpass names a person: an NRIC or FIN in upper case or a UUID in lower case, ASCII only. Everything here works on bytes, so that
 // a full-width digit is never a digit.
 
@@ -41,6 +43,18 @@ func nricChecks(s string) bool {
 		return s[8] == "XWUTRQPNJLK"[(sum+3)%11]
 	}
 	return s[0] == 'Y'
+}
+
+// holdsNRIC reports whether an NRIC or FIN stands anywhere in s, in either case. Its check letter must be right: no hexadecimal
+// digit is one in a number that begins with a hexadecimal digit, so ids that are such digits hold none.
+func holdsNRIC(s string) bool {
+	s = strings.ToUpper(s)
+	for i := range max(0, len(s)-8) {
+		if p := s[i : i+9]; nricShaped(p) && nricChecks(p) {
+			return true
+		}
+	}
+	return false
 }
 
 // uuidShaped reports whether s is a UUID as RFC 4122 §3 writes it, in lower case. Version and variant are the provider's business.

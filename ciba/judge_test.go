@@ -150,6 +150,8 @@ func TestEchoesAreNotTold(t *testing.T) {
 	for said, want := range map[string]string{
 		"E-17": "E-17", "openid": "openid", "": "",
 		"S1234567D": "", "no:s1234567d/2": "", "secret-handle": "",
+		"F1612366T": "", "of-g1612358m.": "", "f1612366e": "f1612366e", // somebody else; what is only like it
+		"0f1234567a-F0000000F-b": "0f1234567a-F0000000F-b",
 	} {
 		r := reply{status: 400, sent: []byte(sent), body: fmt.Appendf(nil, `{"error":"access_denied","id":%q,"trace_id":%q}`, said, said)}
 		_, d, err := r.read()
