@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 )
 
 // EventFilter narrows what a caller pulls.
@@ -225,6 +226,11 @@ type Acknowledged struct {
 	Unknown      []string `json:"unknown"`      // no event that this caller could pull, or its time is over
 }
 
+var errBroken = errors.New("a record could not be worked on")
+
+// acknowledgedAtOnce is how many events of one call are ended side by side.
+const acknowledgedAtOnce = 16
+
 // Acknowledge ends the delivery of pulled events, as a 2xx does where events are sent.
 // Whatever was stored stays so when it fails; a repeat does the rest.
 func (w *Worker) Acknowledge(ctx context.Context, caller string, ids []string) (Acknowledged, error) {
@@ -232,15 +238,25 @@ func (w *Worker) Acknowledge(ctx context.Context, caller string, ids []string) (
 		return Acknowledged{}, draining()
 	}
 	defer w.serving.Done()
+	over := make([]bool, len(ids))
+	all, ctx := errgroup.WithContext(ctx) // one that fails stops the others: Redis is away
+	all.SetLimit(acknowledgedAtOnce)
+	for i, id := range ids {
+		all.Go(func() (err error) {
+			defer w.caught()
+			err = errBroken // unless what follows gets to its end
+			over[i], err = w.acknowledge(ctx, caller, id)
+			return err
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return Acknowledged{}, w.storageError(err)
+	}
 	done := Acknowledged{Acknowledged: []string{}, Unknown: []string{}}
-	for _, id := range ids {
-		ok, err := w.acknowledge(ctx, caller, id)
-		switch {
-		case err != nil:
-			return Acknowledged{}, w.storageError(err)
-		case ok:
+	for i, id := range ids {
+		if over[i] {
 			done.Acknowledged = append(done.Acknowledged, id)
-		default:
+		} else {
 			done.Unknown = append(done.Unknown, id)
 		}
 	}

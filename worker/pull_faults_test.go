@@ -2,6 +2,8 @@ package worker
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +50,11 @@ func TestPullSideBySide(t *testing.T) {
 	}
 	if len(all) != people {
 		t.Errorf("%d events of %d", len(all), people)
+	}
+	again := slices.Sorted(maps.Keys(all))
+	done, err := r.Acknowledge(t.Context(), "bank", slices.Concat([]string{"evt_1"}, again, []string{"evt_2"}))
+	if err != nil || !slices.Equal(done.Acknowledged, again) || !slices.Equal(done.Unknown, []string{"evt_1", "evt_2"}) {
+		t.Errorf("said again, with what is nobody's: %+v, %v", done, err)
 	}
 	for n := range r.opts.Shards {
 		for _, key := range []string{keyQueue(n, "bank", "inbox"), keyDue(n), keyOpen(n)} {
