@@ -208,12 +208,12 @@ func (t *trial) strike(ctx context.Context, hit *service, release func() error) 
 		}
 		return t.startAll(ctx, hit)
 	case sigstop:
-		hit.signal(syscall.SIGSTOP)
+		hit.freeze()
 		if err := release(); err != nil {
 			return err
 		}
 		pause(ctx, frozen)
-		hit.signal(syscall.SIGCONT)
+		hit.thaw()
 	}
 	return nil
 }

@@ -42,6 +42,16 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 // signal does nothing to a process that is gone.
 func (p *process) signal(sig os.Signal) { _ = p.cmd.Process.Signal(sig) }
 
+// freeze stops the process where it is. On a busy machine the signal alone takes effect some milliseconds after it was
+// sent, and the process would be frozen somewhere else.
+func (p *process) freeze() {
+	p.signal(syscall.SIGSTOP)
+	untilStopped(p.pid())
+}
+
+// thaw lets it go on.
+func (p *process) thaw() { p.signal(syscall.SIGCONT) }
+
 // kill is kill -9, which a stopped process obeys too.
 func (p *process) kill() {
 	p.signal(syscall.SIGKILL)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"syscall"
 	"time"
 
 	"stepup/ciba/cibatest"
@@ -40,9 +39,9 @@ func frozenPart(ctx context.Context, k *kit, _ settings, progress io.Writer) (fu
 		text: fmt.Sprintf("SIGSTOP to one of two processes for %v, then SIGCONT. The provider holds each poll for %v; `hold` is %v. The pause counts from the SIGSTOP. Afterwards everybody approves.", frozenLong, holding, holdSetting),
 		held: holding, hold: holdSetting,
 		remove: func(ctx context.Context, p *service) {
-			p.signal(syscall.SIGSTOP)
+			p.freeze()
 			pause(ctx, frozenLong)
-			p.signal(syscall.SIGCONT)
+			p.thaw()
 		},
 	}.run(ctx, k, progress)
 }

@@ -50,7 +50,7 @@ var theirs = map[string]struct{ code, tests []string }{
 	"golang.org/x/sync":             {code: []string{"*"}},
 	"golang.org/x/time":             {code: []string{"worker"}},
 	"golang.org/x/net":              {tests: []string{"worker/api"}},
-	"golang.org/x/sys":              {code: []string{"cmd/stepup"}},
+	"golang.org/x/sys":              {code: []string{"cmd/stepup", "cmd/crash"}},
 	"go.opentelemetry.io/otel":      {code: []string{"*"}},
 	// Everything else has only the API: who runs the program chooses where telemetry goes.
 	"go.opentelemetry.io/otel/sdk":        {code: []string{"cmd/stepup"}},
