@@ -12,7 +12,7 @@ import (
 // A message in asynq that nobody can decode is an alarm, in words that hold nothing of it; other step-ups of its queue
 // still finish.
 func TestUndecodableTask(t *testing.T) {
-	log := &said{}
+	log := &logBook{}
 	r := onRedis(t, func(o *Options, s *Settings) {
 		o.Shards = 1
 		o.Log = slog.New(slog.NewTextHandler(io.MultiWriter(log, t.Output()), nil))
@@ -36,10 +36,10 @@ func TestUndecodableTask(t *testing.T) {
 
 // What asynq says while Redis is away names every task in flight; a line of the log does not.
 func TestLongAsynqLine(t *testing.T) {
-	log := &said{}
+	log := &logBook{}
 	l := asynqLog{slog.New(slog.NewTextHandler(log, nil))}
 	l.Error("Failed to extend lease for tasks ", strings.Repeat("su_00ABCDEFGHIJKLMNOPQRSTUVWXYZ:0 ", 10_000))
-	if n := log.text.Len(); n > 2*longestLine || !log.has("Failed to extend lease") {
+	if n := len(log.String()); n > 2*longestLine || !log.has("Failed to extend lease") {
 		t.Errorf("the line has %d bytes", n)
 	}
 }

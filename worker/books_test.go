@@ -40,7 +40,7 @@ func asJSON(t testing.TB, v any) string {
 	return string(b)
 }
 
-// logBook keeps what a worker logs, as JSON lines.
+// logBook keeps what a worker logs.
 type logBook struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -62,7 +62,11 @@ func (l *logBook) logger() *slog.Logger {
 	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// alarms counts the lines that an operator is called for and that hold the words.
+func (l *logBook) count(words string) int { return strings.Count(l.String(), words) }
+
+func (l *logBook) has(words string) bool { return l.count(words) > 0 }
+
+// alarms counts the JSON lines that an operator is called for and that hold the words.
 func (l *logBook) alarms(words string) (n int) {
 	for line := range strings.Lines(l.String()) {
 		if strings.Contains(line, `"alarm":true`) && strings.Contains(line, words) {

@@ -1,11 +1,9 @@
 package worker
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"log/slog"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,14 +13,14 @@ import (
 )
 
 // replicated is a worker that waits for one replica, and the replica.
-func replicated(t *testing.T) (*rig, *redistest.Node, *said) {
+func replicated(t *testing.T) (*rig, *redistest.Node, *logBook) {
 	t.Helper()
 	all, stop, err := redistest.RunReplicas(t.TempDir(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(stop)
-	log := &said{}
+	log := &logBook{}
 	r := newRig(t, redis.Options{Addr: all[0].Addr}, func(o *Options, s *Settings) {
 		o.WaitReplicas = 1
 		o.Log = slog.New(slog.NewTextHandler(io.MultiWriter(log, t.Output()), nil))
@@ -31,24 +29,6 @@ func replicated(t *testing.T) (*rig, *redistest.Node, *said) {
 		s.Providers["singpass"] = p
 	})
 	return r, all[1], log
-}
-
-// said is a log to be read.
-type said struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (s *said) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
-
-func (s *said) has(text string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return bytes.Contains(s.text.Bytes(), []byte(text))
 }
 
 // Nobody is asked what no replica knows of; when the replica is back, the same request goes through, once.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -153,7 +152,7 @@ func (s *skewed) Skew() (time.Duration, time.Time) {
 
 // Clocks that differ are told, and not again and again.
 func TestClocksThatDiffer(t *testing.T) {
-	var said lines
+	var said logBook
 	peer := &skewed{}
 	inBubble(t, func(o *Options, s *Settings) {
 		o.Log = slog.New(slog.NewTextHandler(&said, nil))
@@ -170,7 +169,7 @@ func TestClocksThatDiffer(t *testing.T) {
 		peer.ahead.Store(int64(-7 * time.Second))
 		time.Sleep(5 * time.Minute)
 		if n := said.count(warning); n != 1 || said.count("peer=singpass ahead_ms=-7000") != 1 {
-			t.Errorf("%d warnings in five minutes: %s", n, said.text())
+			t.Errorf("%d warnings in five minutes: %s", n, said.String())
 		}
 		time.Sleep(10 * time.Minute)
 		if n := said.count(warning); n != 2 {
@@ -181,26 +180,6 @@ func TestClocksThatDiffer(t *testing.T) {
 		}
 	})
 }
-
-// lines is a log that is read while it is written.
-type lines struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *lines) count(part string) int { return strings.Count(l.text(), part) }
 
 // sampled is a context in a trace that is kept, or that is not.
 func sampled(ctx context.Context, kept bool) context.Context {
