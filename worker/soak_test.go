@@ -85,9 +85,10 @@ func TestSoak(t *testing.T) {
 	if goroutines[last] > goroutines[0]+people/2 {
 		t.Errorf("goroutines %v", goroutines)
 	}
-	if grown := heap[last] - heap[1]; grown > 1<<20 {
-		t.Errorf("the heap grew by %d bytes in %d step-ups: %v", grown, (last-1)*people, heap)
-	}
+	// What is let go of only now, such as connections that are being closed, goes in a while; what leaks stays.
+	w.until(fmt.Sprintf("the heap is within 1 MiB of where it was %d step-ups before: %v", (last-1)*people, heap), func() bool {
+		return heapNow()-w.buffers()-heap[1] <= 1<<20
+	})
 	w.leavesNothing()
 }
 
