@@ -51,9 +51,10 @@ const (
 )
 
 // Follow tells what becomes of step-ups, of one caller's or, where caller is empty, of
-// everybody's: a batch at least every few seconds, which may be empty, until ctx ends. An
-// error says that Redis did not answer; what was missed is told when it does again, as far
-// as Redis still knows it.
+// everybody's: a batch at least every few seconds, which may be empty, until ctx ends. What
+// happens after the first batch without an error is told; that batch is empty. An error says
+// that Redis did not answer; what was missed is told when it does again, as far as Redis
+// still knows it.
 //
 // It only reads, and costs nobody anything who does not follow: what has work left stands
 // in `open` with a time that every step moves, so a look compares the times with those of
@@ -63,12 +64,19 @@ func (w *Worker) Follow(ctx context.Context, caller string) iter.Seq2[[]News, er
 	return func(yield func([]News, error) bool) {
 		sub := w.opts.Store.Subscribe(ctx, finalTopic)
 		defer sub.Close()
+		// The first look is taken when messages come, so that nothing falls between the two. Where
+		// this fails, the channel below tries again.
+		_, _ = sub.ReceiveTimeout(ctx, lookEvery)
 		f := follower{w: w, caller: caller, known: map[string]*followed{}}
 		next := time.NewTimer(0)
 		defer next.Stop()
 		for {
 			var news []News
 			var err error
+			heard := sub.Channel()
+			if f.after.IsZero() {
+				heard = nil // not what happened before the first look
+			}
 			select {
 			case <-ctx.Done():
 				return
@@ -79,11 +87,11 @@ func (w *Worker) Follow(ctx context.Context, caller string) iter.Seq2[[]News, er
 					pause = max(pause, lookShare*time.Since(begun))
 				}
 				next.Reset(pause)
-			case m, ok := <-sub.Channel():
+			case m, ok := <-heard:
 				if !ok {
 					return
 				}
-				news, err = f.finals(ctx, m, sub.Channel())
+				news, err = f.finals(ctx, m, heard)
 			}
 			if ctx.Err() != nil || !yield(news, err) {
 				return
@@ -97,7 +105,7 @@ type follower struct {
 	w      *Worker
 	caller string
 	known  map[string]*followed
-	begun  time.Time // by Redis's clock, as now and after are
+	begun  time.Time // by Redis's clock, as all times here are
 	now    time.Time // of the last look
 	after  time.Time // only what is later is news; zero before the first look
 }
@@ -105,6 +113,7 @@ type follower struct {
 // followed is what was told of a step-up.
 type followed struct {
 	score          int64             // in `open`, when its record was last read
+	after          time.Time         // the follower's when this was first met: what is later is news
 	created, final bool              // told
 	turns          map[string]string // told of each event: its status and attempts
 	over           time.Time         // since when nothing more is awaited
@@ -130,7 +139,7 @@ func (f *follower) look(ctx context.Context) ([]News, error) {
 	for _, m := range marks {
 		scores[m.id] = m.at
 		if first {
-			f.known[m.id] = &followed{score: m.at, created: true}
+			f.known[m.id] = &followed{score: m.at, after: now, created: true}
 		}
 	}
 	news, err := f.read(ctx, f.changed(scores), scores)
@@ -172,9 +181,6 @@ func (f *follower) finals(ctx context.Context, m *redis.Message, more <-chan *re
 			}
 		}
 	}
-	if f.after.IsZero() {
-		return nil, nil // before the first look: not what happens from now on
-	}
 	return f.read(ctx, slices.Collect(maps.Keys(ids)), nil)
 }
 
@@ -204,7 +210,7 @@ func (f *follower) read(ctx context.Context, ids []string, scores map[string]int
 func (f *follower) take(r *record, scores map[string]int64) []News {
 	k := f.known[r.ID]
 	if k == nil {
-		k = &followed{}
+		k = &followed{after: f.after}
 		f.known[r.ID] = k
 	}
 	if score, ok := scores[r.ID]; ok {
@@ -216,10 +222,10 @@ func (f *follower) take(r *record, scores map[string]int64) []News {
 	return nil
 }
 
-// news is what the record says that was not told, unless it is older than after.
+// news is what the record says that was not told, unless it is older than what is news of it.
 func (k *followed) news(r *record, now, after time.Time) (all []News) {
 	tell := func(at time.Time, n News) {
-		if !at.Before(after) {
+		if !at.Before(k.after) {
 			n.At, n.ID, n.Caller, n.Provider = at, r.ID, r.Caller, r.Provider
 			all = append(all, n)
 		}

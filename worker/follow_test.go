@@ -129,6 +129,28 @@ func TestFollow(t *testing.T) {
 	})
 }
 
+// A step-up that the provider was long asked for is told as created when it is.
+func TestFollowASlowAsk(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, r *rig) {
+		slow := slowAsk{r.provider, make(chan struct{}), make(chan struct{})}
+		set := r.set
+		set.Providers = map[string]ProviderSettings{"singpass": {Provider: slow, Interval: 5 * time.Second}}
+		r.Reload(set)
+		r.provider.provide(nil, &ciba.Pending{})
+		h := r.following(t, "bank")
+		go func() {
+			<-slow.begun
+			time.Sleep(2 * lookSlack)
+			close(slow.goOn)
+		}()
+		v := r.asked("slow", "S1234567D")
+		time.Sleep(3 * time.Second)
+		if got := h.of(v.ID); got != NewsCreated {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
 // What happened while Redis did not answer is told when it does again.
 func TestFollowThroughAnOutage(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, r *rig) {

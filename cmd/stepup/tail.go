@@ -52,8 +52,7 @@ func (c tailCmd) Run(e *env) error {
 	}
 	defer done()
 	out := newTicker(e.stdout, p)
-	fmt.Fprintf(e.stderr, "stepup: following the step-ups of %s; Ctrl-C ends\n", cmp.Or(c.Caller, "all callers"))
-	gone := false
+	follows, gone := false, false
 	for news, err := range w.Follow(e.ctx, c.Caller) {
 		for _, n := range news {
 			out.tell(n)
@@ -63,6 +62,10 @@ func (c tailCmd) Run(e *env) error {
 			fmt.Fprintf(e.stderr, "stepup: Redis does not answer: %v; waiting\n", err)
 		case err == nil && gone:
 			fmt.Fprintln(e.stderr, "stepup: Redis answers again")
+		}
+		if err == nil && !follows { // what happens from here on is told
+			follows = true
+			fmt.Fprintf(e.stderr, "stepup: following the step-ups of %s; Ctrl-C ends\n", cmp.Or(c.Caller, "all callers"))
 		}
 		gone = err != nil
 	}
