@@ -329,7 +329,7 @@ func (r *rig) asked(key, hint string) StepUp {
 // until waits for a condition of the real world.
 func (r *rig) until(what string, ok func() bool) {
 	r.t.Helper()
-	end := time.NewTimer(20 * time.Second)
+	end := time.NewTimer(time.Minute)
 	defer end.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

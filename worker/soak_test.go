@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -51,19 +52,19 @@ func (b *taker) RoundTrip(q *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: http.NoBody, Request: q}, nil
 }
 
-// More than a thousand step-ups to the end, in four rounds. Goroutines are where they
-// were after the first round, memory where it was after the second, for pools and
-// tables fill with the first; and whatever is left in Redis lapses.
+// More than a thousand step-ups to the end, in rounds. Goroutines are where they were
+// after the first round, memory does not grow round by round, and whatever is left in
+// Redis lapses. Pools and tables fill in steps, in some rounds; a leak grows in each.
 // Not parallel: what it counts is the process's.
 func TestSoak(t *testing.T) {
-	const rounds, people = 4, 334
+	const rounds, people = 8, 167
 	w := newTown(onRedis(t, func(o *Options, s *Settings) { calm(o, s); s.ResultTTL = time.Minute }))
 	bank := &taker{}
 	w.set.Providers = map[string]ProviderSettings{"singpass": {Provider: &quick{}, Interval: 50 * time.Millisecond}}
 	w.set.Sender = &webhook.Sender{Client: &http.Client{Transport: bank}, Timeout: 15 * time.Second}
 	w.Reload(w.set)
 	w.runs()
-	var goroutines, heap [rounds]int
+	var goroutines, heap, growth []int
 	for round := range rounds {
 		var all sync.WaitGroup
 		for i := range people {
@@ -77,18 +78,20 @@ func TestSoak(t *testing.T) {
 		delivered := int64((round + 1) * people)
 		w.until("everything delivered", func() bool { return w.InFlight() == 0 && bank.taken.Load()-bank.failed.Load() >= delivered })
 		w.until("tasks done", func() bool { return w.tasksIn("pending")+w.tasksIn("active")+w.tasksIn("scheduled") == 0 })
-		goroutines[round], heap[round] = goroutinesNow(), heapNow()-w.buffers()
+		goroutines, heap = append(goroutines, goroutinesNow()), append(heap, heapNow()-w.buffers())
+		if round > 0 {
+			growth = append(growth, heap[round]-heap[round-1])
+		}
 	}
 	t.Logf("after each round of %d: goroutines %v, heap %v", people, goroutines, heap)
-	last := rounds - 1
 	// The crew's idle goroutines are up to one for each poll at once; they go after a while.
-	if goroutines[last] > goroutines[0]+people/2 {
+	if goroutines[rounds-1] > goroutines[0]+people/2 {
 		t.Errorf("goroutines %v", goroutines)
 	}
-	// What is let go of only now, such as connections that are being closed, goes in a while; what leaks stays.
-	w.until(fmt.Sprintf("the heap is within 1 MiB of where it was %d step-ups before: %v", (last-1)*people, heap), func() bool {
-		return heapNow()-w.buffers()-heap[1] <= 1<<20
-	})
+	// Connections that are just being closed can hide a leak in two of the rounds.
+	if slices.Sort(growth); growth[2] > people<<10 || heap[rounds-1]-heap[0] > 4<<20 {
+		t.Errorf("the heap grew by more than 1 KiB a step-up: %v, round by round %v", heap, growth)
+	}
 	w.leavesNothing()
 }
 

@@ -126,7 +126,7 @@ func TestEverySecretFileIsGuarded(t *testing.T) {
 // runOn runs one command on the case's configuration, in this process.
 func runOn(t *testing.T, command string, more ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var out, errs bytes.Buffer
 	code = run(ctx, append([]string{command, "--config", "stepup.yaml"}, more...), nil, &out, &errs)

@@ -38,7 +38,7 @@ func (c *cage) operators(t *testing.T, ids []string) {
 // event is the first that the overview sends.
 func (b bank) event(t *testing.T) (line string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url+"/events", nil)
 	if err != nil {

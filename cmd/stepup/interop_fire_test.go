@@ -266,7 +266,7 @@ func (v *victim) wantOneWebhook(t *testing.T, final map[string]any) {
 	var told post
 	select {
 	case told = <-v.posts:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Errorf("%s: no webhook for a step-up that is %v", v.id, final["status"])
 		return
 	}

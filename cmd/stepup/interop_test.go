@@ -153,7 +153,7 @@ func (p *person) wantTold(t *testing.T, status, reason string) map[string]any {
 	var told post
 	select {
 	case told = <-p.posts:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatalf("no webhook for a step-up that is %v", final["status"])
 	}
 	wantVerified(t, p.secrets, p.public, told)
@@ -201,7 +201,7 @@ func (p *person) wantEncrypted(t *testing.T, plain []byte, data map[string]any) 
 	var told post
 	select {
 	case told = <-p.inbox.about(p.id):
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("no encrypted webhook")
 	}
 	wantVerified(t, p.secrets, p.public, told)

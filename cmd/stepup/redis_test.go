@@ -257,10 +257,10 @@ func write(t *testing.T, dir, name, content string) {
 	}
 }
 
-// eventually waits for a condition of the world outside.
+// eventually waits for a condition of the world outside, long enough for a machine that has much else to do.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for !ok() {
 		if !sleep(ctx, 20*time.Millisecond) {
