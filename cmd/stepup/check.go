@@ -130,6 +130,7 @@ func reachRedis(ctx context.Context, cfg config.Redis) (r reached) {
 		return reached{err: err}
 	}
 	defer rdb.Close()
-	r.warnings, r.err = judgeRedis(ctx, rdb.store, cfg.WaitReplicas)
+	r.warnings, err = judgeRedis(ctx, rdb.store, cfg.WaitReplicas)
+	r.err = redisRemedy(err)
 	return r
 }

@@ -118,7 +118,7 @@ func (c redeliverCmd) worker(e *env, p *parts) (w *worker.Worker, done func(), e
 	// What Redis must be is for the service to say, and the errors say the rest.
 	rdb, forget, err := openRedis(e.ctx, p.cfg.Redis, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return nil, nil, fmt.Errorf("redis.url: %w", err)
+		return nil, nil, redisFault(err)
 	}
 	audit, err := openAudit(p, e.log)
 	if err != nil {
@@ -132,7 +132,7 @@ func (c redeliverCmd) worker(e *env, p *parts) (w *worker.Worker, done func(), e
 	}
 	if err != nil {
 		done()
-		return nil, nil, fmt.Errorf("redis.url: %w", err)
+		return nil, nil, redisFault(err)
 	}
 	return w, done, nil
 }

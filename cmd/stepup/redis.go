@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -61,6 +62,20 @@ func dialRedis(cfg config.Redis) (clients, error) {
 	}
 	c.queue.AddHook(pauseAfterFailure{})
 	return c, nil
+}
+
+// redisFault is err under the name of the setting it comes from.
+func redisFault(err error) error { return fmt.Errorf("redis.url: %w", redisRemedy(err)) }
+
+// redisRemedy adds to err what to do about a Redis that is not there, or that wants to know who asks.
+func redisRemedy(err error) error {
+	if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
+		return fmt.Errorf("%w; start Redis there, or name the one that runs", err)
+	}
+	if redis.HasErrorPrefix(err, "NOAUTH") || redis.HasErrorPrefix(err, "WRONGPASS") {
+		return fmt.Errorf("%w; check redis.username and redis.password_file", err)
+	}
+	return err
 }
 
 // redisOptions turns the configuration into what all three clients have in common. The URL has passed config's checks.

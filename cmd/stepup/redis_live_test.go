@@ -47,6 +47,32 @@ func TestLifeOnEveryRedis(t *testing.T) {
 	}
 }
 
+// Whatever needs Redis says what to do about one that is not there, or lets nobody in.
+func TestRedisThatIsOfNoUse(t *testing.T) {
+	locked, err := redistest.RunNode(t.TempDir(), "--requirepass", "s3cret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(locked.Kill)
+	for _, c := range []struct{ name, section, says string }{
+		{"nobody listens", `url: "redis://127.0.0.1:1/0"`, "connection refused; start Redis there, or name the one that runs"},
+		{"no password", `url: "redis://` + locked.Addr + `/0"`, "; check redis.username and redis.password_file"},
+		{"a wrong password", `url: "redis://` + locked.Addr + `/0", password_file: redis.password`, "; check redis.username and redis.password_file"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := prepare(t, func(yaml string) string { return redisURL.ReplaceAllLiteralString(yaml, c.section) })
+			write(t, w.dir, "redis.password", "wr0ng\n")
+			for _, args := range []string{"serve", "check --online", "tail", "redeliver --caller bank --from 3h"} {
+				code, out, errs := w.beside(t, strings.Fields(args)...)
+				said := regexp.MustCompile(`redis\.url: .+`).FindString(out + errs)
+				if code != exitFailed || !strings.Contains(said, c.says) || strings.Contains(out+errs, "wr0ng") {
+					t.Errorf("%s: exit code %d, %s%s", args, code, out, errs)
+				}
+			}
+		})
+	}
+}
+
 var redisURL = regexp.MustCompile(`url: "redis://[^"]*"`)
 
 func life(t *testing.T, w *world) {

@@ -122,7 +122,7 @@ func (s *service) run(ctx context.Context) error {
 	defer doors.close()
 	rdb, forget, err := openRedis(ctx, p.cfg.Redis, s.log)
 	if err != nil {
-		return fmt.Errorf("redis.url: %w", err)
+		return redisFault(err)
 	}
 	defer forget()
 	s.tasks = rdb.tasks

@@ -75,7 +75,7 @@ func onlooker(e *env, p *parts) (w *worker.Worker, done func(), err error) {
 	redis.SetLogger(redisLog{slog.New(slog.DiscardHandler)}) // the errors say it all
 	rdb, err := dialRedis(p.cfg.Redis)
 	if err != nil {
-		return nil, nil, fmt.Errorf("redis.url: %w", err)
+		return nil, nil, redisFault(err)
 	}
 	w, err = newWorker(p, rdb, worker.Options{Role: worker.RoleAPI, Log: e.log})
 	if err == nil {
@@ -83,7 +83,7 @@ func onlooker(e *env, p *parts) (w *worker.Worker, done func(), err error) {
 	}
 	if err != nil {
 		rdb.Close()
-		return nil, nil, fmt.Errorf("redis.url: %w", err)
+		return nil, nil, redisFault(err)
 	}
 	return w, func() { rdb.Close() }, nil
 }
