@@ -105,7 +105,10 @@ func (t *telemetry) measure(ctx context.Context, to string, about *resource.Reso
 	}
 	provider := metric.NewMeterProvider(options...)
 	otel.SetMeterProvider(provider)
-	t.ends = append(t.ends, provider.Shutdown)
+	t.ends = append(t.ends, func(ctx context.Context) error {
+		_ = provider.ForceFlush(ctx) // Shutdown alone cuts off what is just being sent, and calls it a failure
+		return provider.Shutdown(ctx)
+	})
 	return nil
 }
 

@@ -97,6 +97,9 @@ func TestOneStepUpIsOneTrace(t *testing.T) {
 	if err := second.cmd.Wait(); err != nil {
 		t.Errorf("the drain: %v", err)
 	}
+	if second.log.has("telemetry") {
+		t.Error("something of the telemetry was not sent")
+	}
 
 	asksOnce(t, c)
 	pollsGoOn(t, c)
