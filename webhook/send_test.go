@@ -182,6 +182,7 @@ func TestHostileReceivers(t *testing.T) {
 			}
 		}
 	}
+	const switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: canary-answer\r\nConnection: Upgrade\r\n\r\n"
 	hang := func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) }
 	for _, c := range []struct {
 		name    string
@@ -209,7 +210,8 @@ func TestHostileReceivers(t *testing.T) {
 		{"odd header", raw(say("HTTP/1.1 200 OK\r\ncanary-answer\r\n\r\n")), Failed, 0, ReasonProtocol, 0},
 		{"odd status", raw(say("HTTP/1.1 canary-answer OK\r\n\r\n")), Failed, 0, ReasonProtocol, 0},
 		{"odd Location", raw(say("HTTP/1.1 302 No\r\nLocation: http://canary-answer:%zz/\r\nContent-Length: 0\r\n\r\n")), Failed, 302, ReasonRedirect, 0},
-		{"another protocol", raw(say("HTTP/1.1 101 Switching Protocols\r\nUpgrade: canary-answer\r\nConnection: Upgrade\r\n\r\n")), Failed, 101, ReasonStatus, 0},
+		{"another protocol", raw(say(switching)), Failed, 101, ReasonStatus, 0},
+		{"another protocol that never ends", raw(both(say(switching), hang)), Failed, 101, ReasonStatus, 0},
 		{"gzip bomb", func(*testing.T) http.HandlerFunc {
 			return func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Encoding", "gzip")

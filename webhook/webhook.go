@@ -154,6 +154,10 @@ func (s *Sender) attempt(ctx context.Context, e Endpoint, m Message) Attempt {
 	if err != nil {
 		return failed(classify(ctx, within, timeout, watch, err))
 	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		_ = res.Body.Close() // it is the connection itself, which ends by no time-out
+		return judge(res.StatusCode, res.Header, time.Now())
+	}
 	// The status is the answer. What follows is read only to keep the connection, and a
 	// receiver that trickles it loses the connection, not our time.
 	stop := time.AfterFunc(drainFor, cancel)
