@@ -1,8 +1,10 @@
 package ciba
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -125,6 +127,39 @@ func TestMetadataIsKept(t *testing.T) {
 		}
 		if err := c.RefreshKeys(t.Context(), time.Time{}); err != nil || fetched.Load() != 3 {
 			t.Errorf("old endpoints must serve on: %v, %d fetches", err, fetched.Load())
+		}
+	})
+}
+
+// A poll is held by the provider from when it is asked, and not while we look for its endpoints or for a connection.
+func TestHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := newPipes()
+		mux := http.NewServeMux()
+		mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, r *http.Request) {
+			<-time.After(6 * time.Second)
+			metadata("http://op.example")(w, r)
+		})
+		mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
+			<-time.After(7 * time.Second)
+			says(400, nil, coded("authorization_pending"))(w, r)
+		})
+		server := &http.Server{Handler: mux}
+		go server.Serve(network)
+		defer server.Close()
+		cfg := singpassConfig("http://op.example")
+		cfg.HTTP = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, n, a string) (net.Conn, error) {
+			<-time.After(2 * time.Second)
+			return network.dial(ctx, n, a)
+		}}}
+		c, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		_, err = c.Token(t.Context(), "a")
+		if p, ok := errors.AsType[*Pending](err); !ok || p.Held != 7*time.Second || time.Since(began) != 17*time.Second {
+			t.Errorf("%v after %v, held %+v; want 7s of 17s", err, time.Since(began), p)
 		}
 	})
 }

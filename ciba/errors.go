@@ -15,7 +15,12 @@ type Detail struct {
 }
 
 // Pending: the person has not answered yet (authorization_pending).
-type Pending struct{ Detail }
+type Pending struct {
+	Detail
+	// Held is how long the answer took once there was a connection to ask on: neither discovery nor a slow dial is in it. A provider may
+	// hold a request (CIBA §10.1).
+	Held time.Duration
+}
 
 // SlowDown: as Pending, and this and every later poll waits 5 s longer (CIBA §11).
 type SlowDown struct{ Detail }

@@ -62,7 +62,11 @@ func (c *Client) post(ctx context.Context, endpoint string, to *url.URL, form []
 	}
 	status = resp.StatusCode
 	c.clock.read(resp.Header)
-	return withReply(resp, form, judge)
+	err = withReply(resp, form, judge)
+	if p, ok := errors.AsType[*Pending](err); ok {
+		p.Held = w.held()
+	}
+	return err
 }
 
 // bodyOf is of a type that net/http knows to be in memory: any other would cost a second write to the network, after the headers'.
@@ -131,18 +135,24 @@ func withReply(resp *http.Response, sent []byte, judge func(reply) error) error 
 // with TLS up; only after that can a byte of the request be written. Later marks (WroteHeaders) are no use: a request that is given up
 // may still be written a moment later by another goroutine.
 type wire struct {
-	sought, found atomic.Bool
-	trace         httptrace.ClientTrace
+	begun  time.Time
+	sought atomic.Bool
+	found  atomic.Int64 // so many ns after begun; 0: not yet
+	trace  httptrace.ClientTrace
 }
 
 func (w *wire) watch() *httptrace.ClientTrace {
+	w.begun = time.Now()
 	w.trace.GetConn = func(string) { w.sought.Store(true) }
-	w.trace.GotConn = func(httptrace.GotConnInfo) { w.found.Store(true) }
+	w.trace.GotConn = func(httptrace.GotConnInfo) { w.found.Store(max(1, int64(time.Since(w.begun)))) }
 	return &w.trace
 }
 
 // untouched reports that nothing was sent. A RoundTripper that tells nothing is not believed to have sent nothing.
-func (w *wire) untouched() bool { return w.sought.Load() && !w.found.Load() }
+func (w *wire) untouched() bool { return w.sought.Load() && w.found.Load() == 0 }
+
+// held is how long ago the connection was found.
+func (w *wire) held() time.Duration { return time.Since(w.begun) - time.Duration(w.found.Load()) }
 
 // printable keeps of an error from below what names the network's fault, and drops what may quote the peer (net/http repeats malformed
 // status lines and headers, HTTP/2 the peer's debug data).

@@ -102,7 +102,7 @@ func TestAuthenticateAnswers(t *testing.T) {
 
 func TestTokenAnswers(t *testing.T) {
 	rows := append([]answered{
-		{"pending", 400, nil, coded("authorization_pending"), &Pending{told(400)}},
+		{"pending", 400, nil, coded("authorization_pending"), &Pending{Detail: told(400)}},
 		{"slow down", 400, nil, coded("slow_down"), &SlowDown{told(400)}},
 		{"expired", 400, nil, coded("expired_token"), &Refusal{told(400), "expired_token"}},
 		{"invalid grant", 400, nil, coded("invalid_grant"), &Refusal{told(400), "invalid_grant"}},
@@ -134,6 +134,8 @@ func mustBe(t *testing.T, err, want error) {
 	}
 	tellsNothing(t, err)
 	switch e := err.(type) {
+	case *Pending:
+		e.Held = 0
 	case *Transient:
 		e.Err = nil
 	case *Ambiguous:

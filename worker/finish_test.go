@@ -2,6 +2,7 @@ package worker
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -233,18 +234,20 @@ func (r *rig) only() string {
 // counts from the answer.
 func TestPollTimes(t *testing.T) {
 	for _, c := range []struct {
-		holds time.Duration
-		want  []time.Duration
+		holds  time.Duration
+		unsent bool
+		want   []time.Duration
 	}{
-		{0, []time.Duration{5, 10, 15, 20, 25}},
-		{2 * time.Second, []time.Duration{5, 12, 19, 26}},
-		{6 * time.Second, []time.Duration{5, 16, 27, 38}},
-		{8 * time.Second, []time.Duration{5, 13, 21, 29}},
-		{25 * time.Second, []time.Duration{5, 30, 55, 80, 105}},
+		{0, false, []time.Duration{5, 10, 15, 20, 25}},
+		{2 * time.Second, false, []time.Duration{5, 12, 19, 26}},
+		{6 * time.Second, false, []time.Duration{5, 16, 27, 38}},
+		{8 * time.Second, false, []time.Duration{5, 13, 21, 29}},
+		{25 * time.Second, false, []time.Duration{5, 30, 55, 80, 105}},
+		{8 * time.Second, true, []time.Duration{5, 18, 31, 44}}, // discovery, or a slow dial
 	} {
-		t.Run(c.holds.String(), func(t *testing.T) {
+		t.Run(fmt.Sprint(c.holds, c.unsent), func(t *testing.T) {
 			inBubble(t, nil, func(t *testing.T, r *rig) {
-				r.provider.holds = c.holds
+				r.provider.holds, r.provider.unsent = c.holds, c.unsent
 				start := time.Now()
 				r.asked("k", "S1234567D")
 				time.Sleep(2 * time.Minute)

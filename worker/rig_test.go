@@ -47,6 +47,7 @@ type scripted struct {
 	expires time.Duration
 	answers []any         // error, Identity, or func(Asked) (Identity, error); the last one repeats
 	holds   time.Duration // how long an answer takes
+	unsent  bool          // all that time goes by before the provider is asked
 	polls   []time.Time
 	running int
 	overlap int
@@ -80,7 +81,7 @@ func (p *scripted) Answer(ctx context.Context, a Asked) (Identity, error) {
 	if len(p.answers) > 1 {
 		p.answers = p.answers[1:]
 	}
-	holds := p.holds
+	holds, unsent := p.holds, p.unsent
 	p.mu.Unlock()
 	if holds > 0 { // in bubbles only
 		held := time.NewTimer(holds)
@@ -98,6 +99,11 @@ func (p *scripted) Answer(ctx context.Context, a Asked) (Identity, error) {
 	p.running--
 	p.mu.Unlock()
 	switch v := next.(type) {
+	case *ciba.Pending:
+		if unsent {
+			holds = 0
+		}
+		return Identity{}, &ciba.Pending{Detail: v.Detail, Held: holds}
 	case error:
 		return Identity{}, v
 	case Identity:

@@ -34,6 +34,7 @@ type verdict struct {
 
 	ambiguous bool          // the record's ambiguity from here on
 	pending   bool          // the provider said authorization_pending
+	held      time.Duration // and held the request for so long
 	slowDown  bool          // the interval grows by slowDownStep, for good
 	failing   bool          // back off exponentially, never below the interval
 	wait      time.Duration // wait at least so long, from the answer
@@ -53,7 +54,7 @@ func settle(r *record, a answer, now time.Time, hold time.Duration) verdict {
 	case nil:
 		return deadline(r, hold)
 	case *ciba.Pending:
-		v.pending, v.ambiguous = true, false
+		v.pending, v.held, v.ambiguous = true, err.Held, false
 	case *ciba.SlowDown:
 		v.slowDown = true
 	case *ciba.Refusal:
