@@ -43,11 +43,13 @@ const (
 	lookShare = 20
 	// lookSlack is how much older than the look before something may be and still be news:
 	// times are by the clocks of the processes, which differ (clockSkew).
-	lookSlack  = clockSkew + time.Second
-	lookKeep   = time.Minute     // how long one that is over is remembered, so that it is told once
-	lookEnds   = 2 * time.Minute // how long after its end an event may be given up
-	lookBatch  = 500             // records in one round trip
-	finalsMost = 100             // messages taken at once
+	lookSlack = clockSkew + time.Second
+	// lookKeep is how long one that is over is remembered, so that it is told once. One that is
+	// sent again after that is judged by its times, so it is far longer than lookSlack: also the
+	// clock of a process that is off by more than is allowed must not make old things news.
+	lookKeep   = 3 * time.Minute
+	lookBatch  = 500 // records in one round trip
+	finalsMost = 100 // messages taken at once
 )
 
 // Follow tells what becomes of step-ups, of one caller's or, where caller is empty, of
@@ -59,7 +61,9 @@ const (
 // It only reads, and costs nobody anything who does not follow: what has work left stands
 // in `open` with a time that every step moves, so a look compares the times with those of
 // the look before and reads what differs. What comes and goes between two looks is heard
-// of by its message.
+// of by its message. The first look notes how each open one stands: the clocks differ, so what
+// happens in the first seconds is known by what differs and not by when it was. With 100,000
+// open that is 200 round trips with a second of work in all, once.
 func (w *Worker) Follow(ctx context.Context, caller string) iter.Seq2[[]News, error] {
 	return func(yield func([]News, error) bool) {
 		sub := w.opts.Store.Subscribe(ctx, finalTopic)
@@ -81,9 +85,9 @@ func (w *Worker) Follow(ctx context.Context, caller string) iter.Seq2[[]News, er
 			case <-ctx.Done():
 				return
 			case <-next.C:
-				begun := time.Now()
+				begun, first := time.Now(), f.after.IsZero()
 				pause := lookEvery
-				if news, err = f.look(ctx); err == nil {
+				if news, err = f.look(ctx); err == nil && !first { // the first reads more than any other
 					pause = max(pause, lookShare*time.Since(begun))
 				}
 				next.Reset(pause)
@@ -105,21 +109,20 @@ type follower struct {
 	w      *Worker
 	caller string
 	known  map[string]*followed
-	begun  time.Time // by Redis's clock, as all times here are
-	now    time.Time // of the last look
-	after  time.Time // only what is later is news; zero before the first look
+	now    time.Time // of the last look, by Redis's clock
+	after  time.Time // of one that is met now, only what is later is news; zero before the first look
 }
 
-// followed is what was told of a step-up.
+// followed is what was read of a step-up: what differs from it is news.
 type followed struct {
 	score          int64             // in `open`, when its record was last read
-	after          time.Time         // the follower's when this was first met: what is later is news
-	created, final bool              // told
-	turns          map[string]string // told of each event: its status and attempts
+	created, final bool              // noted
+	turns          map[string]string // noted of each event: its status and attempts
 	over           time.Time         // since when nothing more is awaited
 }
 
-// look reads what changed since the look before.
+// look reads what changed since the look before; the first one reads all, and tells nothing.
+// Where that fails, what it noted stays, and the next one is the first again.
 func (f *follower) look(ctx context.Context) ([]News, error) {
 	now, err := f.w.opts.Store.Time(ctx).Result() // before the lists, so that nothing falls between two looks
 	if err != nil {
@@ -131,22 +134,14 @@ func (f *follower) look(ctx context.Context) ([]News, error) {
 	if err != nil {
 		return nil, err
 	}
-	first := f.after.IsZero()
-	if f.now = now; first {
-		f.begun, f.after = now, now
-	}
+	f.now = now
 	scores := make(map[string]int64, len(marks))
 	for _, m := range marks {
 		scores[m.id] = m.at
-		if first {
-			f.known[m.id] = &followed{score: m.at, after: now, created: true}
-		}
 	}
 	news, err := f.read(ctx, f.changed(scores), scores)
-	if err == nil && !first {
-		if f.after = now.Add(-lookSlack); f.after.Before(f.begun) {
-			f.after = f.begun
-		}
+	if err == nil {
+		f.after = now.Add(-lookSlack)
 		maps.DeleteFunc(f.known, func(_ string, k *followed) bool { return !k.over.IsZero() && now.Sub(k.over) > lookKeep })
 	}
 	return news, err
@@ -208,24 +203,26 @@ func (f *follower) read(ctx context.Context, ids []string, scores map[string]int
 
 // take notes what a record says, and returns what of it is news.
 func (f *follower) take(r *record, scores map[string]int64) []News {
-	k := f.known[r.ID]
+	k, after := f.known[r.ID], time.Time{}
 	if k == nil {
-		k = &followed{after: f.after}
+		k, after = &followed{}, f.after
 		f.known[r.ID] = k
 	}
 	if score, ok := scores[r.ID]; ok {
 		k.score = score
 	}
-	if news := k.news(r, f.now, f.after); f.caller == "" || f.caller == r.Caller {
-		return news
+	news := k.news(r, f.now, after, f.after)
+	if f.after.IsZero() || f.caller != "" && f.caller != r.Caller {
+		return nil
 	}
-	return nil
+	return news
 }
 
-// news is what the record says that was not told, unless it is older than what is news of it.
-func (k *followed) news(r *record, now, after time.Time) (all []News) {
+// news is what the record says that was not noted before, unless it is older than after, which
+// is zero for a step-up that was read before. What is given up late was so since last.
+func (k *followed) news(r *record, now, after, last time.Time) (all []News) {
 	tell := func(at time.Time, n News) {
-		if !at.Before(k.after) {
+		if !at.Before(after) {
 			n.At, n.ID, n.Caller, n.Provider = at, r.ID, r.Caller, r.Provider
 			all = append(all, n)
 		}
@@ -254,7 +251,14 @@ func (k *followed) news(r *record, now, after time.Time) (all []News) {
 			k.turns = map[string]string{}
 		}
 		k.turns[d.Event] = turn
-		if n, at := d.turn(after); n.What != "" {
+		n, at := d.turn()
+		if at.IsZero() {
+			at = r.Completed
+		}
+		if d.Status == DeliveryUndelivered && after.IsZero() && at.Before(last) {
+			at = last
+		}
+		if n.What != "" {
 			tell(at, n)
 		}
 	}
@@ -264,8 +268,10 @@ func (k *followed) news(r *record, now, after time.Time) (all []News) {
 	return all
 }
 
-// turn is what became of the last attempt, and when; What is empty before the first one.
-func (d *Delivery) turn(after time.Time) (n News, at time.Time) {
+// turn is what became of the last attempt, and when; What is empty before the first one. One
+// that was given up was so at its end or later. One whose bytes were missing has no end: all that
+// is known is the attempt before, and at is zero where there was none.
+func (d *Delivery) turn() (n News, at time.Time) {
 	n = News{What: string(d.Status), Webhook: d.Webhook, Attempts: d.Attempts}
 	if len(d.Log) > 0 {
 		last := d.Log[len(d.Log)-1]
@@ -277,12 +283,8 @@ func (d *Delivery) turn(after time.Time) (n News, at time.Time) {
 		n.What = ""
 	case d.Status == DeliveryPending:
 		n.What, n.Next = NewsFailing, time.UnixMilli(d.Next)
-	case d.Status == DeliveryUndelivered:
-		// It was given up at its end or soon after. One whose bytes were missing has no end.
+	case d.Status == DeliveryUndelivered && d.Until != 0:
 		at = time.UnixMilli(d.Until)
-		if d.Until == 0 || at.Before(after) && after.Sub(at) < lookEnds {
-			at = after
-		}
 	}
 	return n, at
 }

@@ -22,8 +22,9 @@ begins now, shows things within a second or two, waits while Redis does not answ
 is for stepup show. Where the output is a terminal, colours tell good from bad, unless NO_COLOR is set.
 
 Reads:
-  the configuration and the files it names; once a second the list of open
-  step-ups in Redis. It changes nothing. Run it as the service's user.
+  the configuration and the files it names; at the start every open step-up in
+  Redis, and once a second their list and what changed. It changes nothing. Run
+  it as the service's user.
 
 Exit codes:
   0  ended by Ctrl-C or SIGTERM
