@@ -77,7 +77,7 @@ func (c *Client) checkStandard(p *problems, r Request) {
 	p.plain("login_hint_token", r.LoginHintToken, maxHint)
 	p.plain("id_token_hint", r.IDTokenHint, maxHint)
 	if r.IDTokenHint != "" {
-		if iss, _, err := hinted(r.IDTokenHint); err != nil {
+		if iss, _, err := Hinted(r.IDTokenHint); err != nil {
 			p.add(true, "id_token_hint", "must be a signed ID token with iss and sub")
 		} else {
 			p.add(iss != c.cfg.Issuer, "id_token_hint", "must come from this provider")
@@ -111,9 +111,9 @@ func scopeShaped(s string) bool {
 	return true
 }
 
-// hinted reads who an id_token_hint speaks of. It verifies nothing: the hint came from our caller, who answers for it, and it only narrows
+// Hinted reads who an id_token_hint speaks of, its iss and its sub, neither of them empty. It verifies nothing: the hint came from our caller, who answers for it, and it only narrows
 // what answer is accepted.
-func hinted(token string) (iss, sub string, err error) {
+func Hinted(token string) (iss, sub string, err error) {
 	payload, ok := jwsPayload(token)
 	if !ok {
 		return "", "", errors.New("id_token_hint is not a compact JWS")

@@ -91,7 +91,7 @@ func (c *Client) bind(id Identity, asked Request) (bound bool, _ error) {
 		got = id.NRIC
 	case asked.IDTokenHint != "":
 		// iss is the issuer's by now, in the token because it verified, in the hint because Check saw it.
-		iss, sub, err := hinted(asked.IDTokenHint)
+		iss, sub, err := Hinted(asked.IDTokenHint)
 		if err != nil || iss != c.cfg.Issuer {
 			return false, &Untrusted{Reason: "id_token_hint cannot be compared"}
 		}

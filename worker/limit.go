@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"stepup/ciba"
 )
 
 // limit counts a create against its caller's rate and its person's limits. It
@@ -85,8 +87,12 @@ func (w *Worker) stands(ctx context.Context, person, push string, left time.Dura
 }
 
 // person is a keyed hash of whoever a question is for: the same for everybody who asks
-// them at that provider, and no way back.
+// them at that provider, and no way back. Whoever has two ID tokens of a person has one
+// person; who a login_hint_token speaks of is known to the provider alone.
 func (s *Settings) person(provider string, q *Question) string {
+	if iss, sub, err := ciba.Hinted(q.IDTokenHint); err == nil {
+		return s.Sealer.hash("person", provider, "", "", "", iss, sub)
+	}
 	return s.Sealer.hash("person", provider, q.LoginHint, q.LoginHintToken, q.IDTokenHint)
 }
 

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -322,4 +323,39 @@ func TestToldIsFree(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A person is the same in every token that speaks of them, and another one at another provider, issuer or by another name.
+func TestWhoIsAPerson(t *testing.T) {
+	seal, err := ParseSealKeys(NewSealKeys())
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := &Settings{Sealer: seal}
+	token := func(claims, signature string) *Question {
+		part := base64.RawURLEncoding.EncodeToString
+		return &Question{IDTokenHint: part([]byte(`{"alg":"ES256"}`)) + "." + part([]byte(claims)) + "." + part([]byte(signature))}
+	}
+	alice := set.person("sim", token(`{"iss":"https://op.example","sub":"alice","iat":1}`, "one"))
+	if again := set.person("sim", token(`{"iat":2,"sub":"alice","iss":"https://op.example"}`, "two")); again != alice {
+		t.Error("a new token is a new person")
+	}
+	seen := map[string]bool{alice: true}
+	for _, c := range []struct {
+		provider string
+		q        *Question
+	}{
+		{"other", token(`{"iss":"https://op.example","sub":"alice"}`, "one")},
+		{"sim", token(`{"iss":"https://op.example","sub":"bob"}`, "one")},
+		{"sim", token(`{"iss":"https://op.example/","sub":"alice"}`, "one")},
+		{"sim", &Question{LoginHint: "alice"}},
+		{"sim", &Question{LoginHint: "bob"}},
+		{"sim", &Question{LoginHintToken: "alice"}},
+	} {
+		who := set.person(c.provider, c.q)
+		if seen[who] {
+			t.Errorf("%s %+v is somebody else", c.provider, *c.q)
+		}
+		seen[who] = true
+	}
 }
