@@ -3,9 +3,12 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"stepup/worker"
 )
 
 // What is not a create request is a 400 that names the member, and nobody is asked.
@@ -50,10 +53,13 @@ func TestCreateRefuses(t *testing.T) {
 		{"number for text", `{"provider":1}`, "provider"},
 		{"null for text", with(`"reference":null`), "reference"},
 		{"null in metadata", with(`"metadata":{"a":null}`), "metadata.a"},
-		{"number in metadata", with(`"metadata":{"a":1}`), "metadata"},
-		{"object in metadata", with(`"metadata":{"a":{}}`), "metadata"},
+		{"number in metadata", with(`"metadata":{"a":1}`), "metadata.a"},
+		{"object in metadata", with(`"metadata":{"a":{}}`), "metadata.a"},
+		{"number behind text in metadata", with(`"metadata":{"a":"{","b":"1","c":1,"d":2}`), "metadata.c"},
+		{"number under a long name", with(`"metadata":{"` + strings.Repeat("é", 100) + `":1}`), "metadata." + strings.Repeat("é", 32) + "…"},
 		{"metadata is a list", with(`"metadata":[]`), "metadata"},
 		{"object for text", with(`"scope":{}`), "scope"},
+		{"object with a number for text", with(`"scope":{"a":1}`), "scope"},
 		{"text for number", with(`"requested_expiry":"120"`), "requested_expiry"},
 		{"fraction of nothing", with(`"requested_expiry":60.0`), "requested_expiry"},
 		{"fraction", with(`"requested_expiry":1.5`), "requested_expiry"},
@@ -95,6 +101,25 @@ func TestCreateRefuses(t *testing.T) {
 				t.Errorf("errors %v, want field %q", p.Errors, tt.field)
 			}
 		})
+	}
+}
+
+// What a member may not hold is told of the value in it, what it may not be of the member.
+func TestCreateTellsWhichValue(t *testing.T) {
+	for member, want := range map[string]worker.FieldError{
+		`"metadata":{"b":"1","a":1}`:   {Field: "metadata.a", Message: "must be text"},
+		`"metadata":{"a":["b"]}`:       {Field: "metadata.a", Message: "must be text"},
+		`"metadata":"a"`:               {Field: "metadata", Message: "must be an object"},
+		`"metadata":[1]`:               {Field: "metadata", Message: "must be an object"},
+		`"scope":{"a":1}`:              {Field: "scope", Message: "must be text"},
+		`"scope":1,"metadata":{"a":1}`: {Field: "scope", Message: "must be text"},
+		`"requested_expiry":{"a":"1"}`: {Field: "requested_expiry", Message: "must be a whole number"},
+	} {
+		b := newBank(t)
+		p := problemOf(t, b.do(b.request("POST", "/v1/step-ups", `{"provider":"singpass","login_hint":"S1234567D",`+member+`}`)))
+		if !slices.Equal(p.Errors, []worker.FieldError{want}) {
+			t.Errorf("%s: %v, want %v", member, p.Errors, want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -56,13 +57,13 @@ func invalid(bad faults) error {
 	return refuse("invalid_request", "The members named in errors are not valid.", bad...)
 }
 
-// members lists the JSON names of a struct's fields.
-func members(into any) map[string]bool {
-	names := map[string]bool{}
+// members lists the JSON names of a struct's fields, and what each is.
+func members(into any) map[string]reflect.Kind {
+	names := map[string]reflect.Kind{}
 	t := reflect.TypeOf(into).Elem()
 	for i := range t.NumField() {
 		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		names[name] = true
+		names[name] = t.Field(i).Type.Kind()
 	}
 	return names
 }
@@ -70,7 +71,7 @@ func members(into any) map[string]bool {
 // walk looks at every token of a body that json.Valid has passed, so Token cannot fail.
 type walk struct {
 	dec   *json.Decoder
-	known map[string]bool // members of the outermost object
+	known map[string]reflect.Kind // members of the outermost object
 	bad   faults
 	deep  bool // gave up: nested too deep
 }
@@ -85,7 +86,7 @@ func (w *walk) object(path string, depth int) {
 		switch {
 		case seen[name]:
 			w.bad.add(at, "must be given once")
-		case path == "" && !w.known[name]:
+		case path == "" && w.known[name] == reflect.Invalid:
 			w.bad.add(at, "is not known")
 		case strings.ContainsRune(name, utf8.RuneError):
 			w.bad.add(at, "must be Unicode text")
@@ -134,7 +135,7 @@ func (w *walk) assign(raw []byte, into any) {
 		w.bad.add("", "is not valid")
 		return
 	}
-	want := "text"
+	want, at := "text", e.Field
 	switch e.Type.Kind() {
 	case reflect.Int:
 		want = "a whole number"
@@ -142,8 +143,32 @@ func (w *walk) assign(raw []byte, into any) {
 		want = "an object"
 	case reflect.Slice:
 		want = "a list"
+	case reflect.String:
+		if of := w.known[at]; of == reflect.Map || of == reflect.Slice { // one of its values
+			at = notText(raw, at)
+		}
 	}
-	w.bad.add(e.Field, "must be "+want)
+	w.bad.add(at, "must be "+want)
+}
+
+// notText names the first value of a member that is not text, by its name or its index: encoding/json tells the member alone.
+func notText(raw []byte, member string) string {
+	var all map[string]json.RawMessage
+	json.Unmarshal(raw, &all)
+	dec := json.NewDecoder(bytes.NewReader(all[member]))
+	open, _ := dec.Token()
+	for i := 0; dec.More(); i++ {
+		at := strconv.Itoa(i)
+		if open == json.Delim('{') {
+			name, _ := dec.Token()
+			at = name.(string)
+		}
+		var v json.RawMessage
+		if dec.Decode(&v); v[0] != '"' {
+			return join(member, at)
+		}
+	}
+	return member
 }
 
 // join names a member. A stranger's name is cut: it is only told back.

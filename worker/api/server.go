@@ -1,6 +1,8 @@
 package api
 
 import (
+	"bytes"
+	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -17,6 +19,8 @@ const strangerTime = 10 * time.Second
 // A connection costs 20 to 40 KB until its first request. TLS must be agreed within the header's 5 s, the header read within 5 s
 // more, the body within 10 s of the header's first byte. HTTP/2 is for TLS only.
 func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
+	told := slog.NewLogLogger(log.Handler(), slog.LevelWarn)
+	told.SetOutput(unquoted{told.Writer()})
 	return &http.Server{
 		Handler:                      limitUnread(h),
 		DisableGeneralOptionsHandler: true, // OPTIONS * is a stranger's request like any other
@@ -25,7 +29,7 @@ func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:                 answerTime,
 		IdleTimeout:                  120 * time.Second, // longer than load balancers keep theirs, or they would use a dead one
 		MaxHeaderBytes:               16 << 10,
-		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:                     told,
 		ConnContext:                  withPlace,
 		ConnState:                    followPlace,
 		HTTP2: &http.HTTP2Config{
@@ -39,4 +43,19 @@ func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 			WriteByteTimeout:              10 * time.Second, // a client that takes nothing at all
 		},
 	}
+}
+
+// unquoted is a server's error log, each line ending where net/http or crypto/tls quote what a client wrote: the beginning of
+// what is no HTTP/2, the protocols that it offers, the names in a certificate. A panic is ours and keeps its stack.
+type unquoted struct{ to io.Writer }
+
+func (u unquoted) Write(line []byte) (int, error) {
+	kept := line
+	if i := bytes.IndexByte(line, '"'); i >= 0 && !bytes.HasPrefix(line, []byte("http: panic ")) && !bytes.HasPrefix(line, []byte("http2: panic ")) {
+		kept = bytes.TrimRight(line[:i], " ([")
+	}
+	if _, err := u.to.Write(kept); err != nil {
+		return 0, err
+	}
+	return len(line), nil
 }
