@@ -163,6 +163,10 @@ func (w *Worker) round(ctx context.Context, s *session) {
 // giveUp ends an event that nobody took in time. An identity is followed by an
 // event that says so, with nothing personal in it.
 func (s *session) giveUp(d *Delivery) {
+	if d.Again { // nobody is to be told that it did not arrive
+		d.Status, d.Next = DeliveryDelivered, 0
+		return
+	}
 	d.Status = DeliveryUndelivered
 	if d.Follower == "" {
 		return

@@ -237,3 +237,31 @@ func TestEventsAndContent(t *testing.T) {
 		}
 	})
 }
+
+// What a webhook has taken did arrive, whatever becomes of sending it again: nobody is told to ask the person once more.
+func TestTakenBeforeIsNotUndelivered(t *testing.T) {
+	log := &logBook{}
+	change := func(o *Options, s *Settings) { o.Log, s.ResultTTL = log.logger(), 5*time.Minute }
+	inBubble(t, change, func(t *testing.T, r *rig) {
+		r.provider.provide(nil, someone())
+		id := r.asked("k", "S1234567D").ID
+		time.Sleep(10 * time.Second)
+		r.receiver.down(http.StatusInternalServerError, 1000)
+		if _, err := r.Redeliver(t.Context(), "bank", id); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		v, _ := r.ended(t, id)
+		if len(v.Deliveries) != 1 || v.Deliveries[0].Status != DeliveryDelivered || v.Deliveries[0].Attempts < 5 || v.Identity != nil {
+			t.Errorf("%s", asJSON(t, v))
+		}
+		for _, g := range r.receiver.all() {
+			if g.Type != "step_up.approved" {
+				t.Errorf("the bank was told %s", g.Type)
+			}
+		}
+		if log.alarms("undelivered") != 0 {
+			t.Error("operators were told that it was not delivered")
+		}
+	})
+}

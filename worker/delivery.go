@@ -33,6 +33,7 @@ type Delivery struct {
 	Tries    int            `json:"r,omitempty"` // failed attempts since the last redeliver: the place in the schedule
 	Full     int            `json:"b,omitempty"` // how often in a row the endpoint had no turn left
 	Follower string         `json:"f,omitempty"` // event id of the delivery_expired that follows an undelivered identity
+	Again    bool           `json:"x,omitempty"` // it was taken before it was sent again: it is never undelivered
 	Pull     bool           `json:"q,omitempty"` // waits to be pulled; nothing is sent
 	Log      []attempt      `json:"g,omitempty"` // the last attempts
 }

@@ -51,15 +51,17 @@ func (w *Worker) finish(ctx context.Context, s *session, v verdict, identity *Id
 	err := w.stubborn(ctx, &before, func() error { return w.store.final(ctx, &s.record, op, e) })
 	stored(err)
 	failpoint("final.stored")
-	if errors.Is(err, errFinal) {
+	if err != nil {
 		s.record = before
-		if identity != nil {
-			w.met.discarded.Add(ctx, 1, ofProvider(s.Provider))
-		}
+	}
+	over := errors.Is(err, errFinal)
+	if identity != nil && (over || errors.Is(err, errGone)) {
+		w.met.discarded.Add(ctx, 1, ofProvider(s.Provider))
+	}
+	if over {
 		return w.settled(ctx, s)
 	}
 	if err != nil {
-		s.record = before
 		return err
 	}
 	s.personal, s.events = asMap(e.personal), asMap(e.events)
@@ -210,7 +212,7 @@ func bare(v StepUp) StepUp {
 // if the step-up is still ours.
 func (w *Worker) settled(ctx context.Context, s *session) error {
 	found, err := w.store.load(ctx, s.ID)
-	if errors.Is(err, errGone) || err == nil && (found.Owner != s.Owner || found.Gen != s.Gen) {
+	if err == nil && (found.Owner != s.Owner || found.Gen != s.Gen) {
 		return errLost
 	}
 	if err != nil {

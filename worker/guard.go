@@ -98,7 +98,7 @@ func (w *Worker) holdAgain(ctx context.Context, s *session, id string) error {
 		h, err = w.store.claim(ctx, op, &s.record, id, takeover{})
 		return err
 	})
-	if errors.Is(err, errFence) || errors.Is(err, errGone) {
+	if errors.Is(err, errFence) {
 		return errLost
 	}
 	if err != nil {
@@ -107,6 +107,12 @@ func (w *Worker) holdAgain(ctx context.Context, s *session, id string) error {
 	s.Owner, s.Gen = h.Owner, h.Gen
 	w.holds(s, id)
 	return nil
+}
+
+// forgotten tells of a step-up whose record went while this process held it: Redis came
+// back without it, and what the person decided can be told to nobody.
+func (w *Worker) forgotten(ctx context.Context, s *session) {
+	w.alarm(ctx, "Redis forgot a step-up of this worker", s)
 }
 
 // signal is how others reach the goroutine that holds a step-up: once, and for good.

@@ -68,6 +68,36 @@ func TestRunButNotOwnedIsStopped(t *testing.T) {
 	})
 }
 
+// Redis came back without a step-up that is run: nobody can be told how it ended, so operators are, once.
+func TestForgottenIsTold(t *testing.T) {
+	for name, forget := range map[string]func(r *rig, id string) error{
+		"one record": func(r *rig, id string) error { return r.rdb.Del(r.t.Context(), keyRecord(id)).Err() },
+		"everything": func(r *rig, _ string) error { return r.rdb.FlushDB(r.t.Context()).Err() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := &logBook{}
+			inBubble(t, func(o *Options, _ *Settings) { o.Log = log.logger() }, func(t *testing.T, r *rig) {
+				discarded := &tally{}
+				r.met.discarded = discarded
+				v := r.asked("k", "S1234567D")
+				time.Sleep(11 * time.Second)
+				if err := forget(r, v.ID); err != nil {
+					t.Fatal(err)
+				}
+				r.provider.provide(nil, someone())
+				time.Sleep(time.Minute)
+				told := log.alarms("Redis forgot a step-up of this worker") + log.alarms("Redis lost a claim of this worker")
+				if told != 1 || !log.has(v.ID) || r.InFlight() != 0 {
+					t.Errorf("told %d times, %d in flight", told, r.InFlight())
+				}
+				if approved := len(r.provider.times()) > 2; approved && discarded.n.Load() != 1 {
+					t.Error("an approval is not counted as discarded")
+				}
+			})
+		})
+	}
+}
+
 // What is run but is missing in the owned set is put back: whoever buries this
 // process must find it there.
 func TestTheOwnedSetIsMended(t *testing.T) {

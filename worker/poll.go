@@ -23,7 +23,6 @@ type session struct {
 	asked     Asked
 	face      face
 	pace      pace
-	sentAt    time.Time
 	takenOver bool // the former owner died: another answer may still be on its way
 	lost      bool // what is needed to ask cannot be opened
 	// owed is a slow_down that the dead owner may not have stored: it is made good
@@ -120,7 +119,10 @@ func (w *Worker) notTaken(ctx context.Context, id string, err error) {
 // leave lets go of what deliver has not let go of.
 func (w *Worker) leave(ctx context.Context, s *session, err error) {
 	switch {
-	case err == nil, errors.Is(err, errLost), errors.Is(err, errFence), errors.Is(err, errGone):
+	case err == nil, errors.Is(err, errLost), errors.Is(err, errFence):
+		return
+	case errors.Is(err, errGone):
+		w.forgotten(ctx, s)
 		return
 	case errors.Is(err, errDrain):
 	default:
@@ -140,11 +142,15 @@ func (w *Worker) leave(ctx context.Context, s *session, err error) {
 	})
 	failpoint("release.stored")
 	switch {
-	case errors.Is(err, errFence), errors.Is(err, errGone):
+	case errors.Is(err, errFence):
 		return // somebody has it already
+	case errors.Is(err, errGone):
+		w.forgotten(ctx, s)
+		return
 	case err != nil:
 		// Still on our name: the comparison of owned with run lets it go, or our
-		// death does.
+		// death does, at its true time.
+		w.kept.Store(true)
 		w.log.ErrorContext(ctx, "step-up not released", "id", s.ID, "error", err)
 		return
 	}
@@ -259,11 +265,11 @@ func (s *session) ended() (cancelled bool, err error) {
 // wait for it: the answer is discarded and counted.
 func (w *Worker) send(ctx context.Context, s *session) (*answer, error) {
 	provider, name := s.set.Providers[s.Provider].Provider, s.Provider
-	s.sentAt = time.Now()
+	sent := time.Now()
 	got := make(chan answer, 1)
 	ctx, cut := context.WithCancel(ctx)
 	s.call.Store(&call{s.Owner, max(s.Interval, s.hold()), cut})
-	owner, sent, inHand, late, polling := s.Owner, s.sentAt, s.asked.Raw != "", s.sentAt.Sub(s.NotBefore), s.polling
+	owner, inHand, late, polling := s.Owner, s.asked.Raw != "", sent.Sub(s.NotBefore), s.polling
 	w.crew.do(func() { // telemetry too: it needs a deep stack
 		defer cut()
 		a := answer{err: errNotSent}
@@ -337,11 +343,11 @@ func (w *Worker) goOn(ctx context.Context, s *session, v verdict) error {
 		s.pace.Reset()
 	}
 	wait := s.pace.NextBackOff()
-	if v.pending && now.Sub(s.sentAt) >= s.Interval+heldAtLeast && wait != backoff.Stop {
+	if v.held >= s.Interval+heldAtLeast && wait != backoff.Stop {
 		// The provider held the request for longer than the interval: poll at once
 		// (CIBA Core 1.0 §10.1). After a faster answer the interval counts from the
-		// answer, as a provider would count it; so it does in doubt, because a slow
-		// dial or a busy machine looks much the same.
+		// answer, as a provider would count it; so it does in doubt, because a busy
+		// machine looks much the same.
 		wait = 0
 	}
 	if s.NotBefore = now.Add(wait); wait == backoff.Stop {

@@ -312,11 +312,12 @@ func TestPullPlacesOnlyGrow(t *testing.T) {
 }
 
 // An identity that nobody pulled ends with the result; its follower waits in its place. What
-// is sent again waits again, for those too who have read on past it.
+// is sent again waits again, for those too who have read on past it; it was taken before, so
+// nothing follows it.
 func TestPullEnds(t *testing.T) {
 	inBubble(t, func(_ *Options, s *Settings) { s.ResultTTL = 5 * time.Minute }, func(t *testing.T, r *rig) {
 		r.pulls(inbox("inbox"))
-		r.provider.provide(nil, someone())
+		r.provider.provide(nil, identified)
 		id := r.asked("k", "S1234567D").ID
 		time.Sleep(6 * time.Second)
 		page := r.waits(t, EventFilter{})
@@ -327,14 +328,20 @@ func TestPullEnds(t *testing.T) {
 		if got := r.waits(t, EventFilter{After: page.Next}).Events; len(got) != 1 || got[0].ID != first {
 			t.Errorf("read on past it, and again: %s", asJSON(t, got))
 		}
-		r.takes(t, first)
-		if v, err := r.Redeliver(t.Context(), "bank", id); err != nil || v.Deliveries[0].Status != DeliveryPending {
+		taken := r.asked("k2", "S7654321F").ID
+		time.Sleep(6 * time.Second)
+		second := r.waits(t, EventFilter{After: r.waits(t, EventFilter{}).Next}).Events[0].ID
+		r.takes(t, second)
+		if v, err := r.Redeliver(t.Context(), "bank", taken); err != nil || v.Deliveries[0].Status != DeliveryPending {
 			t.Errorf("redeliver: %s, %v", asJSON(t, v), err)
 		}
-		if got := r.waits(t, EventFilter{}).Events; len(got) != 1 || got[0].ID != first {
+		if got := r.waits(t, EventFilter{Limit: 10}).Events; len(got) != 2 || got[1].ID != second {
 			t.Errorf("again: %s", asJSON(t, got))
 		}
 		time.Sleep(5*time.Minute + 10*time.Second)
+		if v, _ := r.ended(t, taken); len(v.Deliveries) != 1 || v.Deliveries[0].Status != DeliveryDelivered {
+			t.Errorf("taken before: %s", asJSON(t, v.Deliveries))
+		}
 		got := r.waits(t, EventFilter{Limit: 10}).Events
 		if len(got) != 1 || got[0].ID == first || !strings.Contains(string(got[0].Event), `"step_up.delivery_expired"`) || strings.Contains(string(got[0].Event), "S1234567D") {
 			t.Errorf("the follower: %s", asJSON(t, got))

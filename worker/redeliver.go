@@ -19,7 +19,7 @@ import (
 const changeAgain = 200 * time.Millisecond
 
 // Redeliver sends the webhooks of a final step-up again: the same ids, the same
-// bytes. What is gone cannot be sent: result_gone.
+// bytes. What is gone, or was never wanted, cannot be sent: result_gone.
 func (w *Worker) Redeliver(ctx context.Context, caller, id string) (StepUp, error) {
 	return w.redeliver(ctx, w.by(), caller, id)
 }
@@ -34,13 +34,14 @@ func (w *Worker) redeliver(ctx context.Context, by, caller, id string) (v StepUp
 		if err != nil {
 			return StepUp{}, err
 		}
+		known := StepUp{Provider: h.Provider} // beside a refusal, for the audit log
 		if !h.State.Final() {
-			return StepUp{}, &Error{Code: CodeInProgress, Detail: "The step-up is not final yet.", RetryAfter: time.Second, ID: id}
+			return known, &Error{Code: CodeInProgress, Detail: "The step-up is not final yet.", RetryAfter: time.Second, ID: id}
 		}
 		set := w.settings.Load()
 		v, err := w.show(set, h)
 		if err != nil {
-			return StepUp{}, err
+			return known, err
 		}
 		err = w.resend(ctx, set, h, func(*Delivery) bool { return true })
 		switch {
@@ -48,16 +49,16 @@ func (w *Worker) redeliver(ctx context.Context, by, caller, id string) (v StepUp
 			v.Deliveries = h.view(face{}, nil).Deliveries
 			return v, nil
 		case errors.Is(err, errNothing):
-			return StepUp{}, &Error{Code: CodeResultGone, Detail: "What was to be delivered is gone: it was purged or its time is over.", ID: id}
+			return known, &Error{Code: CodeResultGone, Detail: h.nothing(), ID: id}
 		case errors.Is(err, errGone):
-			return StepUp{}, &Error{Code: CodeNotFound}
+			return known, &Error{Code: CodeNotFound}
 		case !errors.Is(err, errFence):
-			return StepUp{}, w.storageError(err)
+			return known, w.storageError(err)
 		}
 		// A round is being sent right now: after it.
 		select {
 		case <-ctx.Done():
-			return StepUp{}, &Error{Code: CodeInProgress, Detail: "The webhooks are being sent at this moment.", RetryAfter: time.Second}
+			return known, &Error{Code: CodeInProgress, Detail: "The webhooks are being sent at this moment.", RetryAfter: time.Second}
 		case <-time.After(changeAgain):
 		}
 	}
@@ -65,6 +66,14 @@ func (w *Worker) redeliver(ctx context.Context, by, caller, id string) (v StepUp
 
 // errNothing: nothing of what was wanted can be sent any more.
 var errNothing = errors.New("nothing is left to be sent")
+
+// nothing says to the caller why nothing can be sent.
+func (r *record) nothing() string {
+	if len(r.Deliveries) == 0 {
+		return "No webhook of yours wanted an event of this step-up; there is nothing to send."
+	}
+	return "What was to be delivered is gone: it was purged or its time is over."
+}
 
 // resend makes the deliveries that are wanted due at once. It fails with errNothing,
 // with errFence while somebody is sending, and with errGone.
@@ -107,6 +116,7 @@ func (r *record) again(set *Settings, fetchable time.Time, wanted func(*Delivery
 		if d.Event == "" || now.After(until) || d.Personal && !r.Purged.IsZero() || !wanted(d) {
 			continue
 		}
+		d.Again = d.Again || d.Status == DeliveryDelivered
 		d.Status, d.Tries, d.Next, d.Until = DeliveryPending, 0, now.UnixMilli(), ms(until)
 		hook, known := set.hook(r.Caller, d.Webhook)
 		if known {

@@ -39,7 +39,7 @@ func newInstruments() (m instruments, err error) {
 	counter(&m.created, "stepup.created", "Step-ups that a provider took.")
 	counter(&m.finals, "stepup.final", "Step-ups that became final, by state.")
 	counter(&m.polls, "stepup.polls", "Polls, by what was answered.")
-	counter(&m.discarded, "stepup.answers.discarded", "Approvals that arrived after the step-up was final.")
+	counter(&m.discarded, "stepup.answers.discarded", "Approvals that arrived after the step-up was final or forgotten.")
 	counter(&m.attempts, "stepup.webhook.attempts", "Webhook attempts, by outcome.")
 	counter(&m.undelivered, "stepup.webhook.undelivered", "Events that were given up.")
 	counter(&m.lapses, "stepup.lease.lapses", "Leases of this process that lapsed.")

@@ -18,6 +18,7 @@ package worker
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -129,6 +130,7 @@ type Worker struct {
 	swept    atomic.Int64 // when the sweeper last got through, Unix ms
 
 	draining chan struct{} // closed when the drain begins
+	kept     atomic.Bool   // something could not be released and is still on our name
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -208,7 +210,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.drain()
 	stopBeating() // no beat may come after the goodbye
 	<-beating
-	if w.InFlight() == 0 { // else the lease must lapse: something of ours may still be open at the provider
+	if w.InFlight() == 0 && !w.kept.Load() { // else the lease must lapse: something of ours may still be open at the provider
 		w.sayGoodbye(live)
 	}
 	stop()
@@ -284,6 +286,25 @@ func (w *Worker) CheckShards(ctx context.Context) error {
 	return w.CheckData(ctx)
 }
 
+// TryShards is CheckShards for who asks whether a start would succeed: what it writes it
+// takes away again.
+func (w *Worker) TryShards(ctx context.Context) error {
+	// A key of its own: without keyReady a process that serves would not be ready.
+	key := keyReady + ":" + rand.Text()
+	if err := w.opts.Store.Set(ctx, key, "1", time.Minute).Err(); err != nil {
+		return fmt.Errorf("reaching Redis: %w", err)
+	}
+	if err := w.opts.Store.Del(ctx, key).Err(); err != nil { // then it lapses
+		return fmt.Errorf("reaching Redis: %w", err)
+	}
+	if err := w.CheckData(ctx); !errors.Is(err, errNoData) {
+		return err
+	}
+	return nil
+}
+
+var errNoData = errors.New("this Redis holds no stepup data; is it the one that the service uses?")
+
 // CheckData is CheckShards for who only looks on: it writes nothing, and a Redis in which
 // no service has worked is a mistake.
 func (w *Worker) CheckData(ctx context.Context) error {
@@ -293,7 +314,7 @@ func (w *Worker) CheckData(ctx context.Context) error {
 		// Redis may have lost its data under a running service, whose lease is then all that tells of it.
 		var leases int64
 		if leases, err = w.opts.Store.Exists(ctx, keyWorkers).Result(); err == nil && leases == 0 {
-			return errors.New("this Redis holds no stepup data; is it the one that the service uses?")
+			return errNoData
 		}
 		got = want
 	}
