@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"stepup/ciba"
 	"stepup/config"
+	"stepup/worker"
 )
 
 type checkCmd struct {
@@ -28,11 +30,12 @@ is changed, so it can be run beside the service, before SIGHUP.
 
 Reads:
   the configuration and every file it names; STEPUP_* variables. With --online
-  also Redis, and each provider's discovery document and key set.
+  also Redis, where a key is written and taken away again, and each provider's
+  discovery document and key set.
 
 Exit codes:
   0  serve will start
-  1  with --online: something could not be reached
+  1  with --online: something could not be reached, or Redis will not do
   2  wrong usage, or mistakes in the configuration
 
 Examples:
@@ -73,7 +76,7 @@ func count(n int, what string) string {
 func (c checkCmd) online(e *env, p *parts) bool {
 	ctx, cancel := context.WithTimeout(e.ctx, 20*time.Second)
 	defer cancel()
-	tries := map[string]func() reached{"redis.url": func() reached { return reachRedis(ctx, p.cfg.Redis) }}
+	tries := map[string]func() reached{"redis.url": func() reached { return reachRedis(ctx, p) }}
 	for name, client := range p.clients {
 		tries["providers."+name] = func() reached { return reachProvider(ctx, client) }
 	}
@@ -99,7 +102,7 @@ func (c checkCmd) online(e *env, p *parts) bool {
 			good = false
 			fmt.Fprintf(e.stdout, "%s: %s: %v\n", c.Config, name, r.err)
 		} else {
-			fmt.Fprintf(e.stdout, "%s: %s: reached\n", c.Config, name)
+			fmt.Fprintf(e.stdout, "%s: %s: %s\n", c.Config, name, cmp.Or(r.instead, "reached"))
 		}
 	}
 	return good
@@ -108,6 +111,7 @@ func (c checkCmd) online(e *env, p *parts) bool {
 // reached is what came of one try: what serve would warn about, and why it would not do.
 type reached struct {
 	warnings []string
+	instead  string // of having been reached
 	err      error
 }
 
@@ -119,10 +123,11 @@ func reachProvider(ctx context.Context, client *ciba.Client) (r reached) {
 	return r
 }
 
-// reachRedis connects and judges as serve does.
-func reachRedis(ctx context.Context, cfg config.Redis) (r reached) {
+// reachRedis connects, judges and writes as serve does, and leaves nothing behind.
+func reachRedis(ctx context.Context, p *parts) (r reached) {
+	cfg := p.cfg.Redis
 	if cfg.URL == embedded {
-		return r
+		return reached{instead: "embedded, nothing to reach"}
 	}
 	redis.SetLogger(redisLog{slog.New(slog.DiscardHandler)}) // the error says it all
 	rdb, err := dialRedis(cfg)
@@ -131,6 +136,18 @@ func reachRedis(ctx context.Context, cfg config.Redis) (r reached) {
 	}
 	defer rdb.Close()
 	r.warnings, err = judgeRedis(ctx, rdb.store, cfg.WaitReplicas)
+	if err == nil {
+		err = tryShards(ctx, p, rdb)
+	}
 	r.err = redisRemedy(err)
 	return r
+}
+
+// tryShards makes a worker, which does not run.
+func tryShards(ctx context.Context, p *parts, rdb clients) error {
+	w, err := newWorker(p, rdb, worker.Options{Role: worker.RoleAPI, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	return w.TryShards(ctx)
 }

@@ -147,7 +147,7 @@ func (c redeliverCmd) each(e *env, w *worker.Worker) error {
 		}
 		if err != nil {
 			failed++
-			fmt.Fprintf(e.stdout, "%s: not sent again: %v\n", id, err)
+			fmt.Fprintf(e.stdout, "%s: not sent again: %v\n", id, forOperators(err))
 			continue
 		}
 		var due []string
@@ -161,6 +161,14 @@ func (c redeliverCmd) each(e *env, w *worker.Worker) error {
 	return c.told(e, len(c.IDs) > failed, failed == 0)
 }
 
+// forOperators is err in the words of who knows that the store is Redis.
+func forOperators(err error) error {
+	if refused, ok := errors.AsType[*worker.Error](err); ok && refused.Code == worker.CodeStorageUnavailable {
+		return errors.New("redis.url: it does not answer, or takes no writes")
+	}
+	return err
+}
+
 // all sends again what was not delivered, a page at a time.
 func (c redeliverCmd) all(e *env, w *worker.Worker, span worker.Span) error {
 	var sum worker.Redelivered
@@ -169,7 +177,7 @@ func (c redeliverCmd) all(e *env, w *worker.Worker, span worker.Span) error {
 		sum.StepUps, sum.Busy, sum.Gone = sum.StepUps+page.StepUps, sum.Busy+page.Busy, sum.Gone+page.Gone
 		if err != nil {
 			c.total(e, sum)
-			return fmt.Errorf("stopped before the end: %w; run it again, what is due already does no harm", err)
+			return fmt.Errorf("stopped before the end: %w; run it again, what is due already does no harm", forOperators(err))
 		}
 		if page.NextCursor == "" {
 			c.total(e, sum)

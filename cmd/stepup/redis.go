@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -67,13 +68,23 @@ func dialRedis(cfg config.Redis) (clients, error) {
 // redisFault is err under the name of the setting it comes from.
 func redisFault(err error) error { return fmt.Errorf("redis.url: %w", redisRemedy(err)) }
 
-// redisRemedy adds to err what to do about a Redis that is not there, or that wants to know who asks.
+// redisRemedy adds to err what to do about a Redis that is not there, lets nobody in, or takes no writes.
 func redisRemedy(err error) error {
+	if errors.Is(err, context.Canceled) { // whoever stopped us knows
+		return err
+	}
 	if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
 		return fmt.Errorf("%w; start Redis there, or name the one that runs", err)
 	}
-	if redis.HasErrorPrefix(err, "NOAUTH") || redis.HasErrorPrefix(err, "WRONGPASS") {
-		return fmt.Errorf("%w; check redis.username and redis.password_file", err)
+	for _, c := range []struct{ prefix, remedy string }{
+		{"NOAUTH", "check redis.username and redis.password_file"},
+		{"WRONGPASS", "check redis.username and redis.password_file"},
+		{"NOPERM", "give the user what deploy/REDIS.md lists"},
+		{"OOM", "raise its maxmemory"},
+	} {
+		if redis.HasErrorPrefix(err, c.prefix) {
+			return fmt.Errorf("%w; %s", err, c.remedy)
+		}
 	}
 	return err
 }

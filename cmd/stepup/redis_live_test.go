@@ -3,16 +3,21 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"stepup/ciba/cibatest"
+	"stepup/config"
 	"stepup/worker"
 	"stepup/worker/redistest"
 )
@@ -47,30 +52,150 @@ func TestLifeOnEveryRedis(t *testing.T) {
 	}
 }
 
-// Whatever needs Redis says what to do about one that is not there, or lets nobody in.
+// Whatever needs Redis says what to do about one that is not there, lets nobody in, or lets them do too little. check and
+// serve say the same and leave nothing behind.
 func TestRedisThatIsOfNoUse(t *testing.T) {
-	locked, err := redistest.RunNode(t.TempDir(), "--requirepass", "s3cret")
-	if err != nil {
-		t.Fatal(err)
+	all := []string{"serve", "check --online", "tail", "redeliver --caller bank --from 3h"}
+	start := all[:2]
+	locked, open, full := restricted(t, "--requirepass", "s3cret"), restricted(t,
+		"--user", "default", "on", "nopass", "~*", "&*", "+@all",
+		"--user", "reader", "on", ">wr0ng", "~*", "+@read", "+@connection", "+info",
+		"--user", "stranger", "on", ">wr0ng", "~other:*", "+@all",
+		"--user", "deaf", "on", ">wr0ng", "~*", "+@read", "+@write", "+@connection",
+	), restricted(t, "--maxmemory", "1kb", "--maxmemory-policy", "noeviction")
+	as := func(user string) string {
+		return `url: "redis://` + open.Addr + `/0", password_file: redis.password, username: ` + user
 	}
-	t.Cleanup(locked.Kill)
-	for _, c := range []struct{ name, section, says string }{
-		{"nobody listens", `url: "redis://127.0.0.1:1/0"`, "connection refused; start Redis there, or name the one that runs"},
-		{"no password", `url: "redis://` + locked.Addr + `/0"`, "; check redis.username and redis.password_file"},
-		{"a wrong password", `url: "redis://` + locked.Addr + `/0", password_file: redis.password`, "; check redis.username and redis.password_file"},
+	const perms = "; give the user what deploy/REDIS.md lists"
+	for _, c := range []struct {
+		name, section, says string
+		commands            []string
+	}{
+		{"nobody listens", `url: "redis://127.0.0.1:1/0"`, "connection refused; start Redis there, or name the one that runs", all},
+		{"no password", `url: "redis://` + locked.Addr + `/0"`, "; check redis.username and redis.password_file", all},
+		{"a wrong password", `url: "redis://` + locked.Addr + `/0", password_file: redis.password`, "; check redis.username and redis.password_file", all},
+		{"may not write", as("reader"), perms, start},
+		{"may not ask", as("deaf"), perms, start},
+		{"other keys", as("stranger"), perms, all},
+		{"full", `url: "redis://` + full.Addr + `/0"`, "; raise its maxmemory", start},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := prepare(t, func(yaml string) string { return redisURL.ReplaceAllLiteralString(yaml, c.section) })
 			write(t, w.dir, "redis.password", "wr0ng\n")
-			for _, args := range []string{"serve", "check --online", "tail", "redeliver --caller bank --from 3h"} {
+			for _, args := range c.commands {
 				code, out, errs := w.beside(t, strings.Fields(args)...)
-				said := regexp.MustCompile(`redis\.url: .+`).FindString(out + errs)
+				said := strings.Join(regexp.MustCompile(`redis\.url: .+`).FindAllString(out+errs, -1), "\n")
 				if code != exitFailed || !strings.Contains(said, c.says) || strings.Contains(out+errs, "wr0ng") {
 					t.Errorf("%s: exit code %d, %s%s", args, code, out, errs)
 				}
 			}
 		})
 	}
+	for _, n := range []*redistest.Node{open, full} {
+		if keys := keysIn(t, n); len(keys) > 0 {
+			t.Errorf("a Redis of no use holds %q", keys)
+		}
+	}
+}
+
+// check finds what would stop serve in a Redis that has data, or has none, and leaves it as it was.
+func TestCheckOfShards(t *testing.T) {
+	n := restricted(t)
+	w := prepare(t, func(yaml string) string { return redisURL.ReplaceAllLiteralString(yaml, `url: "redis://`+n.Addr+`/0"`) })
+	rdb := n.Client()
+	defer rdb.Close()
+	check := func(shards string, want int, says string) {
+		t.Helper()
+		if shards != "" {
+			rdb.Set(t.Context(), "stepup:{w}:shards", shards, 0)
+		}
+		before := keysIn(t, n)
+		if code, out, errs := w.beside(t, "check", "--online"); code != want || !strings.Contains(out, "redis.url: "+says) {
+			t.Errorf("%q shards: exit code %d, %s%s", shards, code, out, errs)
+		}
+		if after := keysIn(t, n); !slices.Equal(after, before) {
+			t.Errorf("Redis holds %q now, and %q before", after, before)
+		}
+	}
+	check("", exitDone, "reached\n")
+	check("2", exitDone, "reached\n")
+	const differs = "redis.shards is 2, but the data in this Redis was written with 3; set it back"
+	check("3", exitFailed, differs)
+	if code, out, errs := w.beside(t, "serve"); code != exitFailed || !strings.Contains(errs, "redis.url: "+differs) {
+		t.Errorf("serve: exit code %d, %s%s", code, out, errs)
+	}
+	write(t, w.dir, configFile, redisURL.ReplaceAllLiteralString(read(t, filepath.Join(w.dir, configFile)), "url: embedded"))
+	check("", exitDone, "embedded, nothing to reach\n")
+}
+
+// Who stops a command while it dials is not told to start Redis.
+func TestStoppedWhileDialling(t *testing.T) {
+	c, err := dialRedis(config.Redis{URL: "redis://127.0.0.1:1/0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	_, err = judgeRedis(ctx, c.store, 0)
+	for _, err := range []error{err, &net.OpError{Op: "dial", Net: "tcp", Err: context.Canceled}} {
+		if said := redisFault(err).Error(); !errors.Is(err, context.Canceled) || strings.Contains(said, "start Redis") {
+			t.Errorf("it says %q", said)
+		}
+	}
+}
+
+// A full Redis answers; the operator is not told that it does not.
+func TestRedeliverIntoAFullRedis(t *testing.T) {
+	n := restricted(t)
+	w := begin(t, func(yaml string) string {
+		yaml = strings.ReplaceAll(yaml, inboxURL.FindStringSubmatch(yaml)[1], "http://127.0.0.1:1/hooks")
+		return redisURL.ReplaceAllLiteralString(yaml, `url: "redis://`+n.Addr+`/0"`)
+	})
+	w.op.Script(person(1), cibatest.Script{Polls: []cibatest.Step{{Kind: cibatest.Deny}}})
+	asked, err := w.bank.ask(t.Context(), person(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the webhook fails", func() bool {
+		_, out, _ := w.beside(t, "show", asked.ID)
+		return strings.Contains(out, "failing, again")
+	})
+	w.drain(t)
+	rdb := n.Client()
+	defer rdb.Close()
+	if err := rdb.ConfigSet(t.Context(), "maxmemory", "1kb").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{asked.ID, "--from 3h"} {
+		const says = "redis.url: it does not answer, or takes no writes"
+		if code, out, errs := w.beside(t, strings.Fields("redeliver --caller bank "+args)...); code != exitFailed || !strings.Contains(out+errs, says) {
+			t.Errorf("%s: exit code %d, %s%s", args, code, out, errs)
+		}
+	}
+}
+
+// restricted is a Redis with what limits it.
+func restricted(t *testing.T, args ...string) *redistest.Node {
+	t.Helper()
+	n, err := redistest.RunNode(t.TempDir(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Kill)
+	return n
+}
+
+func keysIn(t *testing.T, n *redistest.Node) []string {
+	t.Helper()
+	rdb := n.Client()
+	defer rdb.Close()
+	keys, err := rdb.Keys(t.Context(), "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 var redisURL = regexp.MustCompile(`url: "redis://[^"]*"`)

@@ -134,7 +134,7 @@ func (s *service) run(ctx context.Context) error {
 		return err
 	}
 	if err := s.worker.CheckShards(ctx); err != nil {
-		return err
+		return redisFault(err)
 	}
 	return s.serve(ctx, doors)
 }
@@ -168,6 +168,9 @@ func (s *service) serve(ctx context.Context, doors doors) error {
 	s.log.Info("stepup serves", append(doors.addresses(), "role", s.role, "version", buildVersion().version)...)
 
 	err := s.worker.Run(ctx)
+	if err != nil { // Redis filled up since it was judged, or went away
+		err = redisFault(err)
+	}
 	if cause := context.Cause(ctx); ctx.Err() != nil && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(cause, err)
 	}
