@@ -157,7 +157,7 @@ func TestOperatorsInTheBrowser(t *testing.T) {
 func (b *browser) keepsUp() {
 	b.t.Helper()
 	b.do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-		at, err := chromedp.Evaluate[[2]float64](`(() => { const r = document.querySelector("#failing button").getBoundingClientRect(); return [r.x + 5, r.y + 5]; })()`)(ctx, t)
+		at, err := chromedp.Evaluate[[2]float64](`(() => { const b = document.querySelector("#failing button"); b.scrollIntoView({block: "center"}); const r = b.getBoundingClientRect(); return [r.x + 5, r.y + 5]; })()`)(ctx, t)
 		if err != nil {
 			return err
 		}

@@ -22,6 +22,23 @@ func (v inspected) Sendable() bool {
 	return false
 }
 
+// LastAnswer is what came of the last attempt at a webhook: its HTTP status, or why there was none.
+func (v inspected) LastAnswer(d worker.InspectedDelivery) string {
+	status, reason := 0, ""
+	if d.LastStatus != nil {
+		status = *d.LastStatus
+	}
+	for _, a := range v.Attempts { // oldest first
+		if a.EventID != d.EventID || a.Webhook != d.Webhook {
+			continue
+		}
+		if reason = ""; a.Reason != nil {
+			reason = *a.Reason
+		}
+	}
+	return statusOf(status, reason)
+}
+
 // Took is how long it took to its final state.
 func (v inspected) Took() time.Duration {
 	if v.CompletedAt == nil {

@@ -197,7 +197,7 @@ func problemOf(err error) problem {
 	case worker.CodeNotFound:
 		return problem{http.StatusNotFound, "There is no such step-up", "Its id is not right, or it is long over: a step-up is kept for 26 hours after its end."}
 	case worker.CodeStorageUnavailable:
-		return problem{http.StatusServiceUnavailable, "Redis does not answer", "Nothing is lost. Try again when it does; the overview shows it."}
+		return problem{http.StatusServiceUnavailable, "Redis does not answer, or takes no writes", "Nothing is lost. The overview shows what is wrong; try again when it is mended."}
 	case worker.CodeResultGone:
 		return problem{http.StatusConflict, "There is nothing left to send", "What was to be delivered was purged, or its time is over. The caller can ask the person again."}
 	case worker.CodeInProgress:

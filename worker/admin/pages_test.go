@@ -41,7 +41,8 @@ func (s *service) Inspect(_ context.Context, id string) (worker.Inspection, erro
 	v := worker.Inspection{ID: id, Caller: "bank", Provider: "singpass", Status: worker.Denied, CreatedAt: worker.Time{Time: noon},
 		Reason: &worker.Reason{Code: "denied_by_user", Message: "The person refused."}, Doubt: "somebody edited it",
 		Deliveries: []worker.InspectedDelivery{{DeliveryView: worker.DeliveryView{Webhook: "ledger", Status: worker.DeliveryUndelivered}, Type: "step_up.denied", Failing: true, Resendable: true}},
-		Attempts:   []worker.AttemptLog{{Webhook: "ledger", Type: "step_up.denied", Outcome: "failed", Reason: new(string)}}}
+		Attempts: []worker.AttemptLog{{Webhook: "ledger", Type: "step_up.denied", Outcome: "failed", Reason: new("refused")},
+			{Webhook: "ledger", Type: "step_up.denied", Outcome: "failed", Reason: new("timeout")}, {Webhook: "archive", Type: "step_up.denied", Outcome: "failed", Reason: new("tls")}}}
 	return v, s.err
 }
 
@@ -193,8 +194,9 @@ func TestStepUpPage(t *testing.T) {
 		{nil, 200, "denied The person refused."},
 		{nil, 200, "Not to be relied on: somebody edited it"},
 		{nil, 200, "Send all of them again"},
+		{nil, 200, "ledger denied undelivered 0 timeout – –"}, // of its own last attempt
 		{&worker.Error{Code: worker.CodeNotFound}, 404, "There is no such step-up"},
-		{&worker.Error{Code: worker.CodeStorageUnavailable}, 503, "Redis does not answer"},
+		{&worker.Error{Code: worker.CodeStorageUnavailable}, 503, "Redis does not answer, or takes no writes"},
 		{errors.New("a secret of the inside"), 500, "The log says why."},
 	} {
 		w := ask(pages(&service{err: tt.err}, nil), "GET", "/step-ups/"+someID)
@@ -241,7 +243,7 @@ func TestRedeliver(t *testing.T) {
 		{"gone, with a script", someID, http.Header{"Accept": {"application/json"}}, &worker.Error{Code: worker.CodeResultGone}, 409, `{"error":"There is nothing left to send.`, true},
 		{"being sent", someID, own, &worker.Error{Code: worker.CodeInProgress, Detail: "The webhooks are being sent at this moment."}, 409, "Not now", true},
 		{"no such step-up", someID, own, &worker.Error{Code: worker.CodeNotFound}, 404, "There is no such step-up", true},
-		{"no Redis", someID, own, &worker.Error{Code: worker.CodeStorageUnavailable}, 503, "Redis does not answer", true},
+		{"no Redis", someID, own, &worker.Error{Code: worker.CodeStorageUnavailable}, 503, "Redis does not answer, or takes no writes", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &service{err: tt.err}
