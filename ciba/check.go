@@ -111,8 +111,8 @@ func scopeShaped(s string) bool {
 	return true
 }
 
-// Hinted reads who an id_token_hint speaks of, its iss and its sub, neither of them empty. It verifies nothing: the hint came from our caller, who answers for it, and it only narrows
-// what answer is accepted.
+// Hinted reads who an id_token_hint speaks of: its iss and its sub, neither of them empty. It verifies nothing: the hint came from our
+// caller, who answers for it. It narrows what answer is accepted, and says whose pushes are counted together.
 func Hinted(token string) (iss, sub string, err error) {
 	payload, ok := jwsPayload(token)
 	if !ok {
